@@ -187,19 +187,12 @@ async def open_database(
     Raises:
         errors.StoreUnavailable: MongoDB cannot be used; the text begins with MONGODB_URL.
     """
-    milliseconds = int(config.timeout * 1000)
-    client: Any = motor_asyncio.AsyncIOMotorClient(
-        config.url.get_secret_value(),
-        timeoutMS=milliseconds,
-        serverSelectionTimeoutMS=milliseconds,
-        connectTimeoutMS=milliseconds,
-        w="majority",
-        maxPoolSize=config.connections_bound + operation_limit.SPARE,
-        maxConnecting=CONNECTING,
-        appname="discord-channel-indexer",
-    )
+    client = _make_client(config)
     try:
-        await _wait_until_usable(client, config, start_timeout)
+        hello = await _wait_until_usable(client, config, start_timeout)
+        if is_standalone(hello):
+            client.close()
+            client = _make_client(config, retryWrites=False)
         database = client[config.database]
         if seen is None:
             yield database
@@ -214,8 +207,38 @@ async def open_database(
         client.close()
 
 
-async def _wait_until_usable(client: Any, config: settings.MongoSettings, seconds: float) -> None:  # noqa: ANN401 -- motor's
-    """Ask until a primary answers. What waiting cannot mend fails at once; one line is logged when waiting begins."""
+def _make_client(config: settings.MongoSettings, **options: Any) -> Any:  # noqa: ANN401 -- motor's
+    milliseconds = int(config.timeout * 1000)
+    return motor_asyncio.AsyncIOMotorClient(
+        config.url.get_secret_value(),
+        timeoutMS=milliseconds,
+        serverSelectionTimeoutMS=milliseconds,
+        connectTimeoutMS=milliseconds,
+        w="majority",
+        maxPoolSize=config.connections_bound + operation_limit.SPARE,
+        maxConnecting=CONNECTING,
+        appname="discord-channel-indexer",
+        **options,
+    )
+
+
+def is_standalone(hello: Document) -> bool:
+    """
+    Return whether the server is no member of a replica set and no router, so that the driver cannot retry writes.
+
+    PyMongo 4.20 tries nevertheless: it raises the first attempt's error again while it holds a new connection, takes
+    this for an error of that connection, and closes all connections. With several writes at a time each does so to the
+    others: after one lost connection, two of a hundred operations got through.
+    """
+    return "setName" not in hello and "serviceId" not in hello and hello.get("msg") != "isdbgrid"
+
+
+async def _wait_until_usable(client: Any, config: settings.MongoSettings, seconds: float) -> Document:  # noqa: ANN401 -- motor's
+    """
+    Ask until a primary answers.
+
+    Returns its answer. What waiting cannot mend fails at once; one line is logged when waiting begins.
+    """
     log = logs.get(__name__)
     started = time.monotonic()
     waiting = False
@@ -223,7 +246,7 @@ async def _wait_until_usable(client: Any, config: settings.MongoSettings, second
     while True:
         try:
             with pymongo.timeout(min(patience, config.timeout)):
-                hello = await client.admin.command("hello")
+                hello: Document = await client.admin.command("hello")
             if not hello.get("isWritablePrimary", True):
                 raise pymongo.errors.NotPrimaryError("a secondary", {"code": NOT_PRIMARY})
         except (pymongo.errors.PyMongoError, OSError) as error:
@@ -239,7 +262,7 @@ async def _wait_until_usable(client: Any, config: settings.MongoSettings, second
         else:
             if waiting:
                 log.info("mongodb_answers", seconds=round(time.monotonic() - started, 1))
-            return
+            return hello
 
 
 COMMANDS = {

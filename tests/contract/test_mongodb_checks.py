@@ -153,3 +153,24 @@ async def test_one_line_says_what_is_waited_for_when_mongodb_is_away() -> None:
     assert [(line["event"], line["problem"]) for line in lines] == [
         ("waiting_for_mongodb", "MongoDB refuses connections")
     ]
+
+
+async def test_the_driver_retries_writes_only_where_it_can(database: store_database.Database) -> None:
+    """On a server of no replica set its attempts would close each other's connections."""
+    hello = await database.client.admin.command("hello")
+
+    assert database.client.delegate.options.retry_writes is ("setName" in hello)
+
+
+@pytest.mark.parametrize(
+    ("hello", "standalone"),
+    [
+        pytest.param({"isWritablePrimary": True}, True, id="standalone"),
+        pytest.param({"setName": "rs0"}, False, id="replica set"),
+        pytest.param({"msg": "isdbgrid"}, False, id="router"),
+        pytest.param({"serviceId": 1}, False, id="load balancer"),
+    ],
+)
+def test_a_standalone_server_is_told_by_its_greeting(hello: store_database.Document, standalone: bool) -> None:  # noqa: FBT001 -- a case
+    """As the driver tells it."""
+    assert store_database.is_standalone(hello) is standalone
