@@ -23,10 +23,11 @@ class Play:
         foreign: Whether another client uses the bot's token, so that Discord may reject calls.
         world_moves: Whether the scenario changes Discord's data, so that what is stored meanwhile cannot be compared.
         notes: Facts for the report.
+        pace: Factor of the lengths of faults that hold, freeze or kill something.
     """
 
-    def __init__(self, running: fleet.Fleet, load: callers.Callers, seed: int) -> None:
-        self.fleet, self.load = running, load
+    def __init__(self, running: fleet.Fleet, load: callers.Callers, seed: int, pace: float = 1.0) -> None:
+        self.fleet, self.load, self.pace = running, load, pace
         self.dice = random.Random(seed)
         self.seen = invariants.Seen()
         self.faults = 0
@@ -82,7 +83,7 @@ class Play:
         self.fault()
         for link in changed:
             link.weather = links.Weather(**weather)
-        await self.pause(seconds)
+        await self.pause(self.pace * seconds)
         for link in changed:
             link.weather = links.Weather()
 
@@ -92,7 +93,7 @@ class Play:
         self.fault()
         for link in changed:
             link.hold()
-        await self.pause(seconds)
+        await self.pause(self.pace * seconds)
         for link in changed:
             link.release()
 
@@ -112,14 +113,14 @@ class Play:
         """Kill a program, and start it again after some seconds."""
         self.fault()
         await self.do(self.fleet.kill, name)
-        await self.pause(seconds)
+        await self.pause(self.pace * seconds)
         await self.do(self.fleet.restart, name)
 
     async def freeze(self, name: str, seconds: float) -> None:
         """Stop a program for some seconds with SIGSTOP."""
         self.fault()
         self.fleet.signal(name, 19)
-        await self.pause(seconds)
+        await self.pause(self.pace * seconds)
         self.fleet.signal(name, 18)
 
     def discord(self, page: str, body: object = None, method: str | None = None) -> Any:  # noqa: ANN401 -- any JSON

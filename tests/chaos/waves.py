@@ -49,7 +49,9 @@ class Scenario:
     excused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-async def run_scenario(scenario: Scenario, running: fleet.Fleet, seed: int, *, again: bool = False) -> play.Play:
+async def run_scenario(
+    scenario: Scenario, running: fleet.Fleet, seed: int, *, again: bool = False, pace: float = 1.0
+) -> play.Play:
     """
     Play a scenario on a running fleet, without the drain at its end.
 
@@ -58,9 +60,10 @@ async def run_scenario(scenario: Scenario, running: fleet.Fleet, seed: int, *, a
         running: The fleet.
         seed: Seed of all random choices.
         again: Whether the fleet has played a scenario before, so that its guilds are known.
+        pace: Factor of the lengths of faults, and of the time after which users are asked again what they see.
     """
     load = callers.Callers(running.callers_addresses)
-    stage = play.Play(running, load, seed)
+    stage = play.Play(running, load, seed, pace)
     stage.seen.ends = scenario.ends
     try:
         await stage.do(stage.discord, "reset", {})
@@ -106,7 +109,7 @@ async def _wave_after(stage: play.Play) -> None:
     stage.notes["second_wave_s"] = round(time.monotonic() - began, 1)
     await _compare(stage, "after", watched)
     await asyncio.to_thread(_count_fetches, stage, mark=mark, force=True)
-    await stage.pause(LATER)
+    await stage.pause(stage.pace * LATER)
     await _compare(stage, "later", watched)
 
 
