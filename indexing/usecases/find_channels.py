@@ -91,13 +91,10 @@ class FindChannels:
         held: dict[int, channel_views.ChannelViews] = {}
         for _ in range(whole_user.MOST_ROUNDS):
             placed, complete = self._place(user, wanted, held)
-            if not complete and not held:
-                if self._whole.is_recent(user):
-                    self._whole.renew(user)
-                else:
-                    loaded = await self._whole.load(user_id)
-                    user, held = loaded.user, dict(loaded.guilds)
-                    placed, _ = self._place(user, wanted, held)
+            if not complete and not held and not self._whole.is_recent(user):
+                loaded = await self._whole.load(user_id)
+                user, held = loaded.user, dict(loaded.guilds)
+                placed, _ = self._place(user, wanted, held)
             current = await self._cache.check(user, {key: views.version for key, (views, _) in placed.items()})
             if current.user is user and not current.changed:
                 return self._found(user, wanted, placed, max_age)

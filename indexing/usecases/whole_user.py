@@ -15,8 +15,6 @@ from indexing.usecases import browse
 
 MISSED_AGE = 1.0
 """Seconds for which a new channel may be missing."""
-RENEW_AGE = 0.7 * MISSED_AGE
-"""Age at which the guilds are checked in the background, so that no call waits while calls about the user go on."""
 MOST_CHECKED = 10_000
 """Users whose last check is remembered."""
 MOST_ROUNDS = 50
@@ -53,20 +51,11 @@ class WholeUsers:
         self._clock = clock
         self._checks = concurrency.Coalescer(self._load_all)
         self._checked: dict[int, tuple[model.User, float, int]] = {}
-        self._renewing: set[int] = set()
 
     def is_recent(self, user: model.User) -> bool:
         """Return whether the guilds of this version of the user were checked lately, and none was dropped since."""
         known, at, evictions = self._checked.get(user.user_id, (None, 0.0, 0))
         return known is user and evictions == self._cache.evictions and 0 <= self._clock() - at < MISSED_AGE
-
-    def renew(self, user: model.User) -> None:
-        """Begin to check the guilds of this version of the user in the background if that is due."""
-        _, at, _ = self._checked.get(user.user_id, (None, 0.0, 0))
-        if self._clock() - at >= RENEW_AGE and user.user_id not in self._renewing:
-            self._renewing.add(user.user_id)
-            task = self._checks.start([user.user_id])
-            task.add_done_callback(lambda _: self._renewing.discard(user.user_id))
 
     async def load(self, user_id: int) -> WholeUser:
         """

@@ -323,26 +323,6 @@ async def test_a_search_has_all_guilds_checked_once_when_its_names_are_old() -> 
     assert made.guilds.calls == ["versions", "versions"]
 
 
-async def test_no_lookup_waits_for_all_guilds_when_others_went_before() -> None:
-    """All guilds are checked in the background, once in 0.7 to 1 s, while ids that are in no guild are looked up."""
-    made = Scene(fake_backend.make(), 5)
-    await made.prepare()
-    await made.lookups.check(USER, ["99"])
-    clock, waits = made._backend.clock, list[float]()
-    made.guilds.calls.clear()
-    began = clock.elapsed
-
-    while clock.elapsed - began < 10.0:
-        asked = clock.elapsed
-        assert (await made.lookups.check(USER, ["99"])).missing == ["99"]
-        waits.append(clock.elapsed - asked)
-        await asyncio.sleep(0.05)
-
-    # Each lookup has the user's version checked, which takes a question and an answer.
-    assert max(waits) <= 2 * LATENCY
-    assert 10 <= made.guilds.calls.count("versions") - len(waits) <= 14
-
-
 async def test_pages_share_a_version_query_when_they_are_requested_together() -> None:
     """For any number of users."""
     made = Scene(fake_backend.make(), 3)
