@@ -58,7 +58,7 @@ STORE_TESTS = (
     *("late_writes", "purge", "listings", "one_renewal", "stops", "feed_stores"),
 )
 FOLDERS = {
-    "domain": Folder(["indexing/domain"], ["tests/unit/domain", "tests/unit/usecases"]),
+    "domain": Folder(["indexing/domain"], ["tests/unit/domain", "tests/unit/usecases", "tests/unit/gateway"]),
     "ratelimit": Folder(["indexing/ratelimit"], ["tests/unit/ratelimit", "tests/contract/ratelimit"]),
     "store": Folder(
         [f"indexing/store/{name}.py" for name in STORE],
@@ -206,7 +206,10 @@ def main() -> int:
             found = all_mutations(folder)
             kept.totals[name] = len(found)
             random.Random(options.seed).shuffle(found)
-            verdicts = kept.verdicts.setdefault(name, {})
+            present = {key_of(mutation) for mutation in found}
+            # Verdicts about code that has changed since say nothing.
+            verdicts = {key: verdict for key, verdict in kept.verdicts.get(name, {}).items() if key in present}
+            kept.verdicts[name] = verdicts
             chosen = [one for one in found if options.file in one.path.as_posix()][: options.sample or len(found)]
             left = [one for one in chosen if _is_left(verdicts.get(key_of(one)), options)]
             if left and time.monotonic() < kept.ends:

@@ -239,3 +239,15 @@ async def test_the_length_of_a_pause_is_observed_when_discord_requests_one(proce
     await fleet.settle_429(process, scope("shared"))
 
     assert process.value("indexer_ratelimit_pause_seconds_sum", scope="shared") == 3.0
+
+
+@pytest.mark.parametrize("paused_by", ["user", "shared"])
+async def test_a_used_budget_stays_used_when_another_is_paused(process: fleet.Process, paused_by: str) -> None:
+    """A pause is noted beside the permits of its own budget, and frees none of another."""
+    await process.learn_routes(fleet.CHANNELS, fleet.GUILDS)
+    await fleet.settle_429(process, scope(paused_by), of=fleet.charge(None, route=fleet.GUILDS))
+
+    for _ in range(5):
+        await process.take(fleet.charge(1))
+
+    assert (await process.refused(fleet.charge(1))).budget == "user"

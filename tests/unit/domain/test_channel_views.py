@@ -206,3 +206,27 @@ def test_the_size_of_a_guild_grows_with_its_channels_and_overwrites_when_they_ar
     assert nothing > 0
     assert size(shared) - nothing == 10 * (size([OPEN]) - nothing) + 800
     assert views_of(shared).bytes == size(shared)
+
+
+def test_packed_views_are_bounded_when_more_groups_ask_than_are_kept() -> None:
+    """Dropped ones are packed again on request."""
+    roles = range(1, 300)
+    channels = [values.channel(role, overwrites=[values.denied(role)]) for role in roles]
+    indexed = model.IndexedGuild(values.guild(), 7, tuple(channels))
+    views = channel_views.ChannelViews(indexed, lambda row: str(row.channel_id).encode())
+
+    packed = [views.packed(values.membership(), frozenset({role})) for role in roles]
+
+    assert len(views._packed) <= channel_views.MOST_VIEWS
+    assert [views.packed(values.membership(), frozenset({role})) for role in roles] == packed
+    assert len(set(packed)) == len(roles)
+
+
+@pytest.mark.parametrize(("named", "shared"), [(2_000, True), (2_001, False)])
+def test_views_are_shared_while_overwrites_name_at_most_two_thousand_ids(named: int, shared: bool) -> None:  # noqa: FBT001 -- a parameter
+    """With more, members with different other roles have views of their own."""
+    views = views_of([values.channel(1, overwrites=[values.denied(10_000 + number) for number in range(named)])])
+
+    found = [views.view(values.membership(), frozenset({role})) for role in (5, 6)]
+
+    assert (found[0] is found[1]) is shared

@@ -210,3 +210,13 @@ def test_a_guild_of_which_nothing_was_sent_is_neither_fed_nor_stored() -> None:
 
     assert (guild.session, guild.seq, guild.epoch, guild.fence) == ("", 0, 0, 0)
     assert (guild.live, guild.removed, guild.created, guild.sight, guild.gone) == (False, False, False, None, ())
+
+
+def test_a_role_keeps_only_the_rights_that_decide_what_is_shown() -> None:
+    """To administer, to manage channels, and to view them."""
+    events = numbered(created(ONE), feed.RoleChanged(GUILD, STAFF, (1 << 40) - 1))
+
+    after = feed.fold(stored(), events, "s", NOW)
+
+    assert after.sight is not None
+    assert after.sight.roles[STAFF] == 1 << 3 | 1 << 4 | 1 << 10

@@ -395,3 +395,26 @@ def test_overwrites_are_reliable_when_each_target_is_named_once() -> None:
 def test_overwrites_are_stricter_when_they_deny_more_and_allow_less(one: Any, other: Any, strict: bool) -> None:  # noqa: ANN401, FBT001 -- parameters
     """To roles and to members."""
     assert permissions.at_least_as_strict(model.Overwrites.of(one), model.Overwrites.of(other)) is strict
+
+
+@pytest.mark.parametrize(("known", "changed_at"), [("print", None), ("", NOW - 9)])
+def test_the_last_change_is_estimated_unless_structure_and_time_are_known(known: str, changed_at: float | None) -> None:
+    """An older release may have stored one of them."""
+    guild = values.guild(schedule=model.Schedule(changed_at=changed_at, fingerprint=known))
+
+    found = freshness.schedule_after_fetch(guild, [values.channel(values.snowflake(NOW - HOUR))], NOW)
+
+    assert found.changed_at == NOW - HOUR
+
+
+@pytest.mark.parametrize(("demand", "share"), [(0, 0.0), (9, 0.5), (100, 1.0), (1000, 1.0)])
+def test_demand_counts_up_to_a_hundred_requests(demand: int, share: float) -> None:
+    """By its logarithm, so that the first requests weigh most."""
+    inputs = ranking.RankInputs(
+        1, None, owner=False, permissions=0, last_activity=None, member_count=None, demand=demand
+    )
+    weights = settings.RankWeights()
+
+    found = ranking.score_guild(inputs, NOW, weights).contributions["demand"] * weights.total / weights.demand
+
+    assert found == pytest.approx(share, abs=0.002)

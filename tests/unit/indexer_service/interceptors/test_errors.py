@@ -259,3 +259,12 @@ async def test_errors_are_not_translated_when_they_belong_to_another_service() -
     """Health and reflection have their own."""
     with pytest.raises(KeyError):
         await called(failing(KeyError("theirs")), method="/grpc.health.v1.Health/Check")
+
+
+async def test_the_details_of_a_crash_have_the_request_id_of_the_message() -> None:
+    """A program reads it there, and operators find the log line by it."""
+    with structlog.testing.capture_logs() as logged:
+        context = await called(failing(KeyError("secret")))
+
+    info = context.detail(error_details_pb2.ErrorInfo)
+    assert dict(info.metadata) == {"request_id": logged[0]["request_id"]}
