@@ -183,3 +183,89 @@ async def test_a_newer_pair_is_reported_until_it_is_refused(database: store_data
     newer.append((await pairs.get(2)).has_newer)
 
     assert newer == [False, True, False, False]
+
+
+async def test_a_lease_is_refused_when_another_process_had_one_since_the_guild_was_read(
+    database: store_database.Database,
+) -> None:
+    """Also when that one has ended: both would have the same fencing token."""
+    await database["guilds"].insert_one({"_id": 1, "version": 5, "fence": 7, "fetched_at": NOW - 5, **EARLIER})
+    store = guilds.Guilds(database)
+    read = store._guilds.find_one
+
+    class Between:
+        async def find_one(self, *given: Any) -> Any:  # noqa: ANN401 -- motor's
+            row = await read(*given)
+            await database["guilds"].update_one({}, {"$set": {"fence": 8}})
+            return row
+
+        async def update_one(self, *given: Any) -> Any:  # noqa: ANN401 -- motor's
+            return await database["guilds"].update_one(*given)
+
+    store._guilds = Between()
+
+    assert await store.acquire_lease(1, now=NOW, until=NOW + 9, fetched_before=NOW) is None
+
+
+async def test_each_guild_keeps_its_own_channels_when_several_are_purged(database: store_database.Database) -> None:
+    """Also guilds of one version: what left before the moment is erased, and all of a guild without our bot."""
+    store = guilds.Guilds(database)
+    for number in (1, 2, 3):
+        await store.upsert_guilds([values.user_guild(number)], {number})
+        for rows, later in (([1, 2], 0.0), ([1], 1.0)):
+            fence = await store.acquire_lease(number, now=NOW + later, until=NOW + 9, fetched_before=NOW + later)
+            channels = [values.channel(10 * number + row, number) for row in rows]
+            await stored.channels(store, number, fence=fence or 0, channels=channels, now=NOW + later)
+    await store.mark_bot_removed([3], NOW + 1)
+    await database["guilds"].update_many({}, {"$set": {"version": 5, "looked_at": NOW + 9}})
+
+    erased = await store.purge(NOW + 2)
+
+    found = await store.load([1, 2])
+    assert {key: ([row.channel_id for row in each.channels], each.gone) for key, each in found.items()} == {
+        1: ([11], ()),
+        2: ([21], ()),
+    }
+    removed = await database["guilds"].find_one({"_id": 3})
+    assert (removed["channels"], removed["activity"], removed["fingerprint"]) == (b"", b"", "")
+    assert erased == 1 + 1 + 2
+
+
+async def test_an_ended_job_is_not_overdue(database: store_database.Database) -> None:
+    """However long ago, or far ahead, its next turn was due."""
+    store = jobs.Jobs(database, retention=3600.0)
+    for number, due in enumerate((NOW - 9, NOW, NOW + 3600, NOW + 3601, NOW - 9, NOW + 3601)):
+        state = model.JobState.RUNNING if number < 4 else model.JobState.FAILED
+        await store.create_or_join(values.job(str(number), user_id=number, next_turn_at=due, state=state))
+
+    assert [job.job_id for job in await store.list_overdue(NOW, 10)] == ["0", "3"]
+    assert [job.job_id for job in await store.list_overdue(NOW, 1)] == ["0"]
+
+
+async def test_other_processes_hear_of_what_shows_a_user_more_or_less(database: store_database.Database) -> None:
+    """Not of locks and renewals, nor of changes that were refused."""
+    told: list[int] = []
+    pairs = credentials.Credentials(database, SAFE, announce=told.extend)
+    people = users.Users(database, SAFE, announce=told.extend)
+    await people.put_credential(2, values.credential())
+
+    async def mark() -> str:
+        return str((await database["users"].find_one({}))["mark"])
+
+    counts = [len(told)]
+    locked = await pairs.lock(2, version=await mark(), now=NOW, until=NOW + 9)
+    await pairs.store_renewed(2, version=locked or "", credential=values.credential(), proven=True)
+    await pairs.mark_refused(2, version="another", shown_until=NOW)
+    counts.append(len(told))
+    for change in (
+        pairs.mark_refused(2, version=await mark(), shown_until=NOW),
+        pairs.mark_proven(2, version=await mark(), credential=values.credential()),
+    ):
+        await change
+        counts.append(len(told))
+    await pairs.reject(2, version=await mark())
+    await pairs.delete(2, shown_until=NOW)
+    counts.append(len(told))
+
+    assert counts == [1, 1, 2, 3, 5]
+    assert set(told) == {2}
