@@ -190,3 +190,27 @@ async def test_users_do_not_share_route_budgets_when_they_call_with_their_own_to
     assert (await process.refused(first)).budget == "route"
     await process.take(second)
     await process.take(second)
+
+
+async def test_a_route_keeps_its_limit_when_an_answer_has_no_headers(process: fleet.Process) -> None:
+    """One answer without them proves nothing about a limit that others have shown."""
+    await learn_limit(process, limit=2, guilds=1)
+    await asyncio.sleep(60)
+    await process.call(no_user(1))
+    await asyncio.sleep(60)
+
+    for _ in range(2):
+        await process.take(no_user(1))
+
+    assert (await process.refused(no_user(1))).budget == "route"
+
+
+async def test_a_route_stays_unknown_when_discord_did_not_handle_its_first_call(process: fleet.Process) -> None:
+    """A failure without headers does not say that there is no limit: one call finds out."""
+    permit = await process.take(no_user(1))
+    await process.settle(permit, status=503)
+    await asyncio.sleep(60)
+
+    await process.take(no_user(1))
+
+    assert (await process.refused(no_user(2))).why == "probe"
