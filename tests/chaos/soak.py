@@ -21,7 +21,7 @@ EVERY = 10.0
 """Seconds from the beginning of one fault to that of the next."""
 SAMPLE = 15.0
 """Seconds between two measurements of the processes."""
-SHAPE = fleet.Shape(users=60, guilds=20, pool=240, rate=50, settings={"LIMITER_HOLD": "4"})
+SHAPE = fleet.Shape(users=40, guilds=20, pool=200, rate=50, settings={"LIMITER_HOLD": "4"})
 FAULTS = [
     scenario
     for scenario in scenarios.SCENARIOS.values()
