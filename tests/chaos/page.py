@@ -117,7 +117,8 @@ def render_mutants(results: Results) -> str:
     """Return how many mutations of each folder were tried and noticed."""
     names = ["folder", "mutations", "tried", "killed", "survived", "not run by any test", "timed out"]
     rows = [[*(row[name] for name in names), f"{row['share']:.1%}"] for row in results["folders"]]
-    return _table([*names, "killed of those with a verdict"], rows)
+    head = f"A sample drawn with seed {results['seed']}.\n\n"
+    return head + _table([*names, "killed of those with a verdict"], rows)
 
 
 TABLES: Mapping[str, tuple[str, Callable[[Results], str]]] = {

@@ -210,7 +210,9 @@ def main() -> int:
             # Verdicts about code that has changed since say nothing.
             verdicts = {key: verdict for key, verdict in kept.verdicts.get(name, {}).items() if key in present}
             kept.verdicts[name] = verdicts
-            chosen = [one for one in found if options.file in one.path.as_posix()][: options.sample or len(found)]
+            named = [one for one in found if options.file in one.path.as_posix()]
+            sample = options.sample or len(named)
+            chosen = [one for at, one in enumerate(named) if at < sample or key_of(one) in verdicts]
             left = [one for one in chosen if _is_left(verdicts.get(key_of(one)), options)]
             if left and time.monotonic() < kept.ends:
                 _try_all(left, checkout, kept, name, options.within)

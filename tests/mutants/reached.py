@@ -2,7 +2,7 @@
 Which tests run which statements: a copy of the code that notes its statements, and the choice of tests for a mutation.
 
 A mutation is noticed only by tests that run its statement, so only these are run, the quickest first. A statement that
-runs when its module is imported belongs to no test: then all tests that run anything of the file are chosen.
+runs when its module is imported belongs to no test: then all are chosen, first those that run anything of the file.
 """
 
 import ast
@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import pytest
@@ -105,7 +105,10 @@ def choose_tests(reached: Reached, path: pathlib.PurePath, line: int, text: str)
         return _quickest(reached, [test for test, each in reached.items() if _has(each["lines"], runner)])
     wanted = statement_lines(text, line)
     chosen = [test for test, each in reached.items() if not wanted.isdisjoint(each["lines"].get(name, ()))]
-    return _quickest(reached, chosen or [test for test, each in reached.items() if name in each["lines"]])
+    if chosen:
+        return _quickest(reached, chosen)
+    others = [test for test, each in reached.items() if name not in each["lines"]]
+    return [*_quickest(reached, reached.keys() - others), *_quickest(reached, others)]
 
 
 def within(reached: Reached, tests: Sequence[str], seconds: float) -> tuple[list[str], float]:
@@ -125,7 +128,7 @@ def _has(lines: Mapping[str, object], file_name: str) -> bool:
     return any(name.endswith(f"/{file_name}") for name in lines)
 
 
-def _quickest(reached: Reached, tests: Sequence[str]) -> list[str]:
+def _quickest(reached: Reached, tests: Collection[str]) -> list[str]:
     return sorted(tests, key=lambda test: float(reached[test]["seconds"]))
 
 

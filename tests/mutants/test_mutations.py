@@ -45,7 +45,7 @@ def test_operators_of_scripts_are_swapped(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_tests_of_a_mutation_are_those_that_run_its_statement(tmp_path: pathlib.Path) -> None:
-    """The quickest first; for a statement that runs at the import, those that run anything of the file."""
+    """The quickest first; for a statement that runs at the import all, first those that run anything of the file."""
     text = "LIMIT = 3\n\n\ndef f(a):\n    if a:\n        return (\n            1\n        )\n    return 2\n"
     path = pathlib.PurePath("module.py")
     traced = {
@@ -57,7 +57,12 @@ def test_the_tests_of_a_mutation_are_those_that_run_its_statement(tmp_path: path
 
     chosen = {line: reached.choose_tests(traced, path, line, text) for line in (1, 5, 7, 9)}
 
-    assert chosen == {1: ["other", "quick", "slow"], 5: ["other", "quick", "slow"], 7: ["quick", "slow"], 9: ["other"]}
+    assert chosen == {
+        1: ["other", "quick", "slow", "none"],
+        5: ["other", "quick", "slow"],
+        7: ["quick", "slow"],
+        9: ["other"],
+    }
 
 
 def test_the_quickest_tests_are_run_when_all_take_too_long() -> None:

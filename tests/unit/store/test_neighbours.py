@@ -217,7 +217,7 @@ async def test_each_guild_keeps_its_own_channels_when_several_are_purged(databas
             channels = [values.channel(10 * number + row, number) for row in rows]
             await stored.channels(store, number, fence=fence or 0, channels=channels, now=NOW + later)
     await store.mark_bot_removed([3], NOW + 1)
-    await database["guilds"].update_many({}, {"$set": {"version": 5, "looked_at": NOW + 9}})
+    await database["guilds"].update_many({}, {"$set": {"version": 5, "looked_at": NOW + 9, "fingerprint": "print"}})
 
     erased = await store.purge(NOW + 2)
 
@@ -247,7 +247,8 @@ async def test_other_processes_hear_of_what_shows_a_user_more_or_less(database: 
     told: list[int] = []
     pairs = credentials.Credentials(database, SAFE, announce=told.extend)
     people = users.Users(database, SAFE, announce=told.extend)
-    await people.put_credential(2, values.credential())
+    for _ in range(2):
+        await people.put_credential(2, values.credential())
 
     async def mark() -> str:
         return str((await database["users"].find_one({}))["mark"])
@@ -267,5 +268,20 @@ async def test_other_processes_hear_of_what_shows_a_user_more_or_less(database: 
     await pairs.delete(2, shown_until=NOW)
     counts.append(len(told))
 
-    assert counts == [1, 1, 2, 3, 5]
+    assert counts == [2, 2, 3, 4, 6]
     assert set(told) == {2}
+
+
+async def test_a_roster_without_a_user_is_erased_unless_it_grows_meanwhile(database: store_database.Database) -> None:
+    """A list that is stored at that moment wrote it again: nothing would name its guilds otherwise."""
+    await database["rosters"].insert_one({"_id": 2, "guild_ids": [7], "mark": b"a"})
+    data = erasure.MongoUserData(database)
+    grow = {"$set": {"mark": b"b"}, "$addToSet": {"guild_ids": 8}}
+    data._rosters = Meanwhile(database["rosters"], lambda: database["rosters"].update_one({}, grow))
+
+    await data.erase_roster(2)
+    kept = await database["rosters"].find_one({"_id": 2})
+    await erasure.MongoUserData(database).erase_roster(2)
+
+    assert kept["guild_ids"] == [7, 8]
+    assert await database["rosters"].find_one({"_id": 2}) is None
