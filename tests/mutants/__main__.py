@@ -59,7 +59,9 @@ STORE_TESTS = (
 )
 FOLDERS = {
     "domain": Folder(["indexing/domain"], ["tests/unit/domain", "tests/unit/usecases", "tests/unit/gateway"]),
-    "ratelimit": Folder(["indexing/ratelimit"], ["tests/unit/ratelimit", "tests/contract/ratelimit"]),
+    "ratelimit": Folder(
+        ["indexing/ratelimit"], ["tests/unit/ratelimit", "tests/contract/ratelimit", "tests/contract/test_stops.py"]
+    ),
     "store": Folder(
         [f"indexing/store/{name}.py" for name in STORE],
         ["tests/unit/store", *(f"tests/contract/test_{name}.py" for name in STORE_TESTS)],
