@@ -407,7 +407,7 @@ def test_the_last_change_is_estimated_unless_structure_and_time_are_known(known:
     assert found.changed_at == NOW - HOUR
 
 
-@pytest.mark.parametrize(("demand", "share"), [(0, 0.0), (9, 0.5), (100, 1.0), (1000, 1.0)])
+@pytest.mark.parametrize(("demand", "share"), [(0, 0.0), (9, 0.4989), (100, 1.0), (1000, 1.0)])
 def test_demand_counts_up_to_a_hundred_requests(demand: int, share: float) -> None:
     """By its logarithm, so that the first requests weigh most."""
     inputs = ranking.RankInputs(
@@ -417,4 +417,9 @@ def test_demand_counts_up_to_a_hundred_requests(demand: int, share: float) -> No
 
     found = ranking.score_guild(inputs, NOW, weights).contributions["demand"] * weights.total / weights.demand
 
-    assert found == pytest.approx(share, abs=0.002)
+    assert found == pytest.approx(share, abs=0.0002)
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    """The example of Discord's documentation: 2016-04-30 11:18:25.796 UTC (developers/reference.mdx)."""
+    assert model.snowflake_time(175928847299117063) == pytest.approx(1_462_015_105.796)
