@@ -13,6 +13,9 @@ from indexing import errors
 MOST_PURPOSES = 1_000
 """Purposes whose serializers are kept: a caller that reads page after page has the same purpose."""
 
+MOST_PLAIN = 400
+"""Bytes of a value up to which compression costs more than it saves."""
+
 
 class PageTokens:
     """Signs and verifies tokens. The first key signs; all keys verify."""
@@ -43,8 +46,9 @@ class PageTokens:
 
 
 class _Serializer(itsdangerous.URLSafeSerializer):
-    """Makes tokens at a third of the library's cost: a key is too short for compression. Compressed ones are read."""
+    """Makes short tokens, of pages, at a third of the library's cost, and long ones, of streams, as the library does."""
 
     def dump_payload(self, obj: object) -> bytes:
-        """Return the JSON of *obj* in the alphabet of URLs."""
-        return encoding.base64_encode(msgspec.json.encode(obj))
+        """Return the JSON of *obj* in the alphabet of URLs, compressed if it is long."""
+        plain = msgspec.json.encode(obj)
+        return encoding.base64_encode(plain) if len(plain) <= MOST_PLAIN else super().dump_payload(obj)

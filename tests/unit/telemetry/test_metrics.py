@@ -147,6 +147,7 @@ def test_every_metric_has_unit_and_help_when_it_is_declared(groups: list[metric_
         "indexer_discord_outage",
         "indexer_redis_trouble",
         "indexer_mongodb_trouble",
+        "indexer_mongodb_operations_limit",
         "indexer_redis_replicas",
         "indexer_redis_fault",
         "indexer_file_refused",
