@@ -40,8 +40,6 @@ RETRY_EARLY = 0.5
 position. Never more than half of its `max_wait`."""
 SCOPE_LABELS = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
 """Metric label of each scope: Discord's words for what a 429 stops, and egress for the edge in front of Discord."""
-PROBE = "probe"
-"""Reason of a wait because the first call of a route is in flight, whose answer shows the limit."""
 STOPPED_CALLER = "caller"
 """Reason of a wait because tokens of the caller were refused."""
 MAX_REMEMBERED = 10_000
@@ -86,7 +84,6 @@ class Limiter:
         self._limits: dict[str, route_limits.RouteLimit] = {}
         self._blocked_until: dict[str, float] = {}
         self._stopped_until: dict[str, float] = {}
-        self._probes: dict[str, set[asyncio.Task[None]]] = {}
         self._exchange_time = 0.0
 
     async def warm_up(self) -> None:
@@ -139,8 +136,7 @@ class Limiter:
             returns = charge.shared and decision.budget == "global"
             if decision.seconds > left:
                 raise self._refusal(charge, decision, max_wait)
-            pause = max(decision.seconds - max(WAKE_EARLY, self._exchange_time), 0.001)
-            await (self._wait_for_probe(charge, pause) if decision.reason == PROBE else self._sleep(pause))
+            await self._sleep(max(decision.seconds - max(WAKE_EARLY, self._exchange_time), 0.001))
             self._metrics.waited.labels(charge.lane.value, decision.budget).inc(decision.seconds)
             woken = True
 
@@ -230,26 +226,11 @@ class Limiter:
             self._batcher.add_settlement(self._unused(permit), urgent=True)
             raise
 
-    async def _wait_for_probe(self, charge: limits.Charge, seconds: float) -> None:
-        """Sleep while the first call of a route is in flight; less if it is one of this process and was settled."""
-        sleeping = asyncio.ensure_future(self._sleep(seconds))
-        waiting = self._probes.setdefault(charge.route_key, set())
-        waiting.add(sleeping)
-        try:
-            await asyncio.wait({sleeping})
-        finally:
-            sleeping.cancel()
-            waiting.discard(sleeping)
-            if not waiting and self._probes.get(charge.route_key) is waiting:
-                del self._probes[charge.route_key]
-
     def _unused(self, permit: Permit) -> protocol.Settlement:
         return protocol.Settlement(permit, None, self._clock())
 
     def _on_settled(self, settlement: protocol.Settlement, result: protocol.SettlementResult) -> None:
         self._remember_limit(settlement.permit.charge, result.limit)
-        for sleeping in self._probes.pop(settlement.permit.charge.route_key, ()):
-            sleeping.cancel()
         if result.stops_caller_for:
             name, seconds = settlement.permit.charge.brought_by, result.stops_caller_for
             self._stopped_until[name] = self._clock() + seconds

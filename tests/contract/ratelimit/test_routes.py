@@ -45,20 +45,6 @@ async def test_all_processes_use_the_limit_when_one_has_read_the_first_answer(
     assert (await other.refused(no_user(1))).budget == "route"
 
 
-async def test_a_waiting_call_goes_when_the_first_answer_is_there(process: fleet.Process) -> None:
-    """The process that reads the answer wakes its waiters, long before the end of their wait of 0.15 s."""
-    clock = asyncio.get_running_loop().time
-    began = clock()
-    first = await process.take(no_user(1))
-    waiting = asyncio.create_task(process.take(no_user(2), max_wait=1.0))
-    await asyncio.sleep(0.03)
-
-    await process.settle(first, seen=fleet.headers(2, 3, 10.0))
-    await waiting
-
-    assert 0.03 <= clock() - began < 0.1
-
-
 async def test_the_probe_is_repeated_when_its_answer_is_lost(process: fleet.Process) -> None:
     """A first call without an answer does not block the route for ever."""
     await process.take(no_user(1))
