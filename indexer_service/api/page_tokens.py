@@ -46,7 +46,7 @@ class PageTokens:
 
 
 class _Serializer(itsdangerous.URLSafeSerializer):
-    """Makes short tokens, of pages, at a third of the library's cost, and long ones, of streams, as the library does."""
+    """Makes short tokens, of pages, at a third of the library's cost, and long ones of streams as the library does."""
 
     def dump_payload(self, obj: object) -> bytes:
         """Return the JSON of *obj* in the alphabet of URLs, compressed if it is long."""
