@@ -223,7 +223,7 @@ def main() -> int:
     for verdicts in kept.verdicts.values():
         for key, verdict in sorted(verdicts.items()):
             if verdict != KILLED:
-                report.SCREEN.print(f"{verdict}: {key}", markup=False, soft_wrap=True)
+                report.SCREEN.print(f"{verdict}: {key}", markup=False, emoji=False, soft_wrap=True)
     return 0
 
 

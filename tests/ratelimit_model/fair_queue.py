@@ -67,7 +67,7 @@ class FairQueue:
         lane = lane_of(request)
         callers = request.charge.callers or ("",)
         standing = [caller for caller in callers if request.waiter in self._state.lines[lane, caller]]
-        caller = min(standing or callers, key=lambda name: self._due(lane, name))
+        caller = standing[0] if standing else min(callers, key=lambda name: self._due(lane, name))
         queue, due = self._state.lines[lane, caller], self._due(lane, caller)
         if request.waiter in queue:
             order = sorted(queue, key=lambda name: (queue[name], name))

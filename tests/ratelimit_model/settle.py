@@ -28,23 +28,23 @@ class Settler:
         own_guild = self._names.guild_ledger(charge, permit.limit)
         if outcome is None:
             return self._give_back(settlement, user, route, own_guild)
-        parameters = self._state.parameters
+        parameters, headers = self._state.parameters, outcome.headers
         self._note_round_trip(math.floor(outcome.round_trip * 1000))
         self._release_after(GLOBAL, settlement, age, ms(parameters.global_budget.window))
         self._release_after(user, settlement, age, ms(parameters.user_budget.window))
         limit, same_bucket = self._routes.learn_limit(settlement, outcome)
-        headers = outcome.headers
         self._release_after(route, settlement, age, ms((limit if headers else permit.limit).window))
         target, foreign_calls = route, 0
+        if headers is not None:
+            own_guild = self._names.bucket_ledger(charge, headers.bucket, charge.major)
         if headers is not None and same_bucket:
             all_guilds = self._names.bucket_ledger(charge, headers.bucket, None)
-            own_guild = self._names.bucket_ledger(charge, headers.bucket, charge.major)
             target = own_guild if limit.per_guild else all_guilds
             for key in dict.fromkeys([own_guild] if limit.per_guild else [own_guild, all_guilds]):
                 if key != route:
                     self._release_after(key, settlement, age, ms(limit.window), new=True)
             foreign_calls = self._routes.hold_foreign_calls(settlement, headers, target)
-        elif headers is None and own_guild != route:
+        elif own_guild != route:
             self._release_after(own_guild, settlement, age, ms(permit.limit.window))
         if outcome.scope:
             self._apply_pause(settlement, outcome, user, target, limit.capacity)

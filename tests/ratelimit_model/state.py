@@ -51,6 +51,14 @@ class State:
         self.numbers["ramp"] = -math.inf
         self.numbers["hold"] = now + ms(parameters.warmup_hold)
 
+    def expire_callers(self) -> None:
+        """Drop the queues of named callers, which Redis lets expire after ten minutes in which nobody came."""
+        if self.now >= self.numbers["named"]:
+            self.dues.clear()
+            for queue in [queue for queue in self.lines if queue[1]]:
+                del self.lines[queue]
+            self.deadlines = {name: moment for name, moment in self.deadlines.items() if not name[0][1]}
+
     def hold_route(self, route_key: str, window: int) -> None:
         """Note that a route's permits were lost."""
         more = window - ms(self.parameters.longest_window)

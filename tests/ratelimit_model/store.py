@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from indexing import settings
 from indexing.ratelimit import codec, limits, protocol, route_limits, status
-from tests.ratelimit_model import fair_queue, settle
+from tests.ratelimit_model import contents, fair_queue, settle
 from tests.ratelimit_model.state import State, ms
 
 
@@ -43,6 +43,12 @@ class MemoryBudgetStore:
         self._names = limits.Keys("memory")
         self._state: State | None = None
         self.exchanges = 0
+
+    @property
+    def contents(self) -> contents.Contents:
+        """What Redis would hold."""
+        assert self._state is not None
+        return contents.of_model(self._state, self._names.tag)
 
     def lose(self) -> None:
         """Lose the state, as a flushed or restarted Redis does."""
@@ -106,6 +112,7 @@ class MemoryBudgetStore:
         if self._state is None:
             self._state = State(parameters, now)
         self._state.parameters, self._state.now = parameters, max(now, self._state.now)
+        self._state.expire_callers()
         return self._state
 
 
