@@ -23,6 +23,8 @@ Reached: TypeAlias = Mapping[str, Mapping[str, Any]]
 """By test: its `seconds`, and the `lines` of the statements that it runs by file."""
 LUA_BY = {"identify": "identifies.py", "stops": "stops.py"}
 """The module that runs a script; the others are run by the limiter's store."""
+LUA_FIRST = "/test_histories.py"
+"""The tests that compare the whole state after each run of the limiter's script: they are tried first."""
 NOTES = "reached_statements"
 """Set of `path:line` in builtins, which the noting code and the plugin share."""
 
@@ -102,7 +104,8 @@ def choose_tests(reached: Reached, path: pathlib.PurePath, line: int, text: str)
     name = path.as_posix()
     if path.suffix == ".lua":
         runner = LUA_BY.get(path.stem, "redis_store.py")
-        return _quickest(reached, [test for test, each in reached.items() if _has(each["lines"], runner)])
+        found = _quickest(reached, [test for test, each in reached.items() if _has(each["lines"], runner)])
+        return sorted(found, key=lambda test: LUA_FIRST not in test)
     wanted = statement_lines(text, line)
     chosen = [test for test, each in reached.items() if not wanted.isdisjoint(each["lines"].get(name, ()))]
     if chosen:

@@ -423,3 +423,33 @@ def test_demand_counts_up_to_a_hundred_requests(demand: int, share: float) -> No
 def test_an_id_tells_when_it_was_made() -> None:
     """The example of Discord's documentation: 2016-04-30 11:18:25.796 UTC (developers/reference.mdx)."""
     assert model.snowflake_time(175928847299117063) == pytest.approx(1_462_015_105.796)
+
+
+def test_a_snowflake_tells_when_it_was_made() -> None:
+    """The example of Discord's reference: 2016-04-30 11:18:25.796 UTC."""
+    assert model.snowflake_time(175928847299117063) == 1_462_015_105.796
+
+
+def test_a_credential_shows_no_token() -> None:
+    """In logs and in messages of errors."""
+    shown = repr(token_pairs.Credential("the-access-token", "the-refresh-token", None, ("identify",)))
+
+    assert shown == "Credential(expires_at=None, scopes=('identify',), brought_by='')"
+
+
+def test_a_stored_pair_is_not_proven_unless_it_is_said() -> None:
+    """Nor refused, doubted or followed by a newer one."""
+    stored = token_pairs.StoredCredential(token_pairs.REJECTED, "1", 0.0, refused=False)
+
+    assert (stored.proven, stored.has_newer, stored.doubts, stored.doubted_at) == (False, False, 0, 0.0)
+
+
+def test_a_score_is_never_above_one() -> None:
+    """These weights' shares, rounded, are a little more together."""
+    weights = settings.RankWeights(recency=1, activity=1, owner=4, role=3, new=1, staleness=0, demand=0)
+    best = ranking.RankInputs(1, None, True, permissions.ADMINISTRATOR, NOW, None, last_viewed_at=NOW)  # noqa: FBT003
+
+    ranked = ranking.score_guild(best, NOW, weights)
+
+    assert sum(ranked.contributions.values()) > 1
+    assert ranked.score == 1

@@ -110,6 +110,46 @@ def test_a_limit_is_kept_when_more_match() -> None:
     assert best("e", limit=3) == best("e", limit=9)[:3]
 
 
+def hits(query: str, name: str, guild: str = "") -> list[name_search.Hit]:
+    """Return the hits among one name of one guild."""
+    return name_search.search(query, name_index.NameIndex([name_index.GuildNames(guild, [name])]), 9)
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "guild", "hit"),
+    [
+        pytest.param("log", "my log", "", (name_search.WORD_START, 5), id="half of the name"),
+        pytest.param("log dev", "dev x log", "", (name_search.WORDS, 4), id="6 of 9 letters, in another order"),
+        pytest.param("ab general", "my general", "ab", (name_search.WORDS, 3), id="the guild's word does not count"),
+        pytest.param("log", "lg", "", (name_search.SIMILAR, 20), id="1 of 5 letters differs"),
+        pytest.param("studio genral", "general", "studio nord", (name_search.SIMILAR, 13), id="1 of 13, and 5"),
+    ],
+)
+def test_a_match_tells_its_kind_and_how_much_the_query_does_not_cover(
+    query: str, name: str, guild: str, hit: tuple[int, int]
+) -> None:
+    """In tenths; of similar names in hundredths, five more when a single word is similar."""
+    assert [found[:2] for found in hits(query, name, guild)] == [hit]
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "guild", "found"),
+    [
+        pytest.param("log", "lg", "", True, id="three letters"),
+        pytest.param("lg", "log", "", False, id="two letters"),
+        pytest.param("abcdefghijkl", "abcdefghiwxyz", "", True, id="7 of 25 letters differ"),
+        pytest.param("abcdefghijkl", "abcdefgiwxyzv", "", False, id="9 of 25 letters differ"),
+        pytest.param("g" * 60 + " " + "a" * 77 + "b" * 23, "a" * 77 + "c" * 23, "g" * 60, True, id="word: 23 of 100"),
+        pytest.param("g" * 60 + " " + "a" * 76 + "b" * 24, "a" * 76 + "c" * 24, "g" * 60, False, id="word: 24 of 100"),
+    ],
+)
+def test_a_name_is_similar_when_at_most_28_of_100_letters_differ(
+    query: str, name: str, guild: str, *, found: bool
+) -> None:
+    """A word in a name, beside the guild's name: 23; a query of fewer than three letters is similar to nothing."""
+    assert bool(hits(query, name, guild)) is found
+
+
 @pytest.mark.parametrize(
     ("name", "folded"),
     [
