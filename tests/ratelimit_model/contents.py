@@ -97,6 +97,13 @@ def moments(of: Contents) -> list[int]:
     return sorted(moment for moment in found if moment > MOMENTS)
 
 
+def end_early(client: redis.Redis, now: int) -> list[str]:
+    """Return the keys of permits, waiters and waits that Redis would drop before their last entry is over."""
+    names: list[Any] = [name for name in client.scan_iter() if re.search(rb"\}:(p:|l:|w:deadlines$|repeats$)", name)]
+    last: dict[Any, Any] = {name: client.zrange(name, -1, -1, withscores=True)[0] for name in names}
+    return [name.decode() for name in names if client.pttl(name) < last[name][1] - now]
+
+
 def _after(moment: float, entries: Mapping[str, float]) -> dict[str, float | str]:
     return {name: score for name, score in entries.items() if score > moment}
 

@@ -50,6 +50,12 @@ class MemoryBudgetStore:
         assert self._state is not None
         return contents.of_model(self._state, self._names.tag)
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The meta hash."""
+        assert self._state is not None
+        return self._state.numbers
+
     def lose(self) -> None:
         """Lose the state, as a flushed or restarted Redis does."""
         self._state = None

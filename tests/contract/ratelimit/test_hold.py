@@ -156,6 +156,22 @@ def test_no_permit_is_granted_during_the_hold_when_a_clock_is_set(
         world.time += (HOLD - 0.6) / 7
 
 
+def test_the_hold_is_not_shorter_when_the_estimates_are_old(blocking_redis: redis.Redis) -> None:
+    """After 2,000 seconds without an exchange an estimate may be wrong by two; Redis' clock is set during the hold."""
+    world, stores = run_fleet(blocking_redis, 3)
+    world.time += 2000.0
+    lost_at = world.lose("flush")
+    assert is_held(stores[0])
+    world.time += 1.0
+    world.step += 5.0
+    assert is_held(stores[1])
+
+    world.time = lost_at + HOLD - 0.1
+
+    assert is_held(stores[1])
+    assert is_held(stores[2])
+
+
 EVENTS = st.lists(
     st.tuples(
         st.integers(0, 3), st.sampled_from((0.05, 0.5, 1.0, 3.0)), st.sampled_from((0.0,) * 6 + (-5.0, 0.5, 5.0))

@@ -101,3 +101,16 @@ def test_the_reset_of_headers_is_five_minutes_at_most() -> None:
     found = route_limits.BucketHeaders.parse_headers(GOOD | {"x-ratelimit-reset-after": "1e9"})
 
     assert found == route_limits.BucketHeaders("b1", 5, 4, 300.0)
+
+
+@pytest.mark.parametrize(("length", "counts"), [(1, True), (128, True), (129, False)])
+def test_a_buckets_name_has_at_most_128_characters(length: int, *, counts: bool) -> None:
+    """Headers with a longer one are not learned from."""
+    headers = {
+        "x-ratelimit-bucket": "b" * length,
+        "x-ratelimit-limit": "5",
+        "x-ratelimit-remaining": "4",
+        "x-ratelimit-reset-after": "1.0",
+    }
+
+    assert (route_limits.BucketHeaders.parse_headers(headers) is not None) is counts
