@@ -157,6 +157,8 @@ def change_world(stage: play.Play) -> None:
 
 async def _compare(stage: play.Play, moment: str, watched: list[callers.Watched]) -> None:
     """Compare what each user is shown with what they may see."""
+    # The first call over a connection that nobody has used since the fault may find it dead.
+    stage.load.until = max(stage.load.until, time.monotonic() + HEALED)
     rows = {stage.seen.jobs[one.job_id]: one.rows for one in watched}
     for user in stage.users:
         truth, shown = await asyncio.gather(stage.do(stage.discord, f"truth/{user}"), stage.load.channels(user))
