@@ -11,26 +11,9 @@ import redis
 from indexing import settings
 from indexing.ratelimit import limits, protocol, redis_store, route_limits
 from tests.contract.ratelimit import blocking, fleet
-from tests.contract.ratelimit.test_interleavings import result_of
+from tests.contract.ratelimit.test_interleavings import PARAMETERS, result_of
 from tests.ratelimit_model import contents, store
 
-HOLD = 3.0
-PARAMETERS = dataclasses.replace(
-    limits.LimiterParameters.from_settings(
-        settings.LimiterSettings.model_validate(
-            {
-                "global_budget": "6/1",
-                "user_budget": "2/3",
-                "limiter_hold": HOLD,
-                "limiter_stop_bulk": 0.0004,
-                "limiter_stop_all": 0.0008,
-            }
-        ),
-        call_timeout=2.0,
-    ),
-    round_trip_samples=3,
-    raise_after=3,
-)
 WIDE = dataclasses.replace(
     PARAMETERS,
     global_budget=settings.Rate(capacity=20, window=1.0),
@@ -65,6 +48,15 @@ class Kind:
     losses: float = 0.005
 
 
+ONE_ROUTE = Kind(
+    parameters=WIDE,
+    routes=(fleet.CHANNELS,),
+    identities=("bot",),
+    callers=((),),
+    guilds=(7, 7, 8),
+    users=(None,),
+    refused=(False,),
+)
 KINDS = {
     "mixed": Kind(),
     "queues": Kind(
@@ -77,18 +69,13 @@ KINDS = {
         passing=(0.001, 0.02, 0.05, 0.1, 0.2),
         longer=(1.0,),
     ),
-    "one route": Kind(
-        parameters=WIDE,
-        routes=(fleet.CHANNELS,),
-        identities=("bot",),
-        callers=((),),
-        guilds=(7, 7, 8),
+    "one route": dataclasses.replace(
+        ONE_ROUTE,
         users=(None, None, 1),
         waiters=("",),
         buckets=("b1",) * 9 + ("b2",),
         sizes=(3, 3, 3, 4, 5),
         scopes=(None,) * 9 + ("route", "shared"),
-        refused=(False,),
         longer=(8.0, 31.0),
     ),
     "pauses": Kind(
@@ -98,34 +85,22 @@ KINDS = {
         pauses=(0.0, 1.5, 3.0, 20.0, 300.0),
         passing=(0.02, 0.1, 0.5, 1.0, 1.0, 3.0),
     ),
-    "strict": Kind(
-        parameters=WIDE,
-        routes=(fleet.CHANNELS,),
-        identities=("bot",),
-        callers=((),),
-        guilds=(7, 7, 8),
-        users=(None,),
+    "strict": dataclasses.replace(
+        ONE_ROUTE,
         buckets=("b1", "b1", "b2"),
         sizes=(3, 3, 2),
         left=(0, 0, 2),
         scopes=(None, None, "route", "route", "shared"),
         pauses=(0.3, 0.5, 1.0, 1.5, 300.0),
-        refused=(False,),
         longer=(8.0, 400.0),
     ),
-    "raised": Kind(
-        parameters=WIDE,
-        routes=(fleet.CHANNELS,),
-        identities=("bot",),
-        callers=((),),
-        guilds=(7, 7, 8),
-        users=(None,),
+    "raised": dataclasses.replace(
+        ONE_ROUTE,
         buckets=("b1",),
         sizes=(3, 5, 5, 5, 6),
         left=(1, 2, 3, 4, 5),
         resets=(0.3, 1.0, 2.0, 4.0),
         scopes=(None,),
-        refused=(False,),
         longer=(8.0, 31.0),
     ),
     "losses": Kind(
