@@ -17,8 +17,8 @@ FORMATTER: Any = typer.Context.formatter_class
 
 class _Formatter(FORMATTER):  # type: ignore[misc]  # typer does not export the class
     def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
-        fitting = min(shutil.get_terminal_size().columns, WIDEST) - 2
-        super().__init__(indent_increment, width or fitting, max_width)
+        columns = min(shutil.get_terminal_size().columns, WIDEST) - 2
+        super().__init__(indent_increment, width or columns, max_width)
 
     def write_text(self, text: str) -> None:
         """Write paragraphs; an example that is longer than a line as a command that can be copied."""

@@ -14,8 +14,6 @@ from rich import live as rich_live
 from indexer_client.cli import formatting, job_state, output, rendering, times
 from indexer_service.v1 import indexer_pb2 as pb
 
-LOCAL_FLAGS = 3
-"""Index of the local modes in a terminal's attributes (termios)."""
 REFRESH = 0.1
 """Seconds between two refreshes of a live display."""
 
@@ -111,10 +109,11 @@ def _hidden_interrupt() -> Iterator[None]:
         yield
         return
     import termios  # noqa: PLC0415 -- missing on Windows
+    import tty  # noqa: PLC0415 -- as above
 
     before = termios.tcgetattr(sys.stdin)
     hidden = [*before]
-    hidden[LOCAL_FLAGS] &= ~termios.ECHOCTL
+    hidden[tty.LFLAG] &= ~termios.ECHOCTL
     termios.tcsetattr(sys.stdin, termios.TCSADRAIN, hidden)
     try:
         yield
