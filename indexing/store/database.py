@@ -28,7 +28,7 @@ from indexing.telemetry import logs, metrics, tracing
 
 # Read when motor is imported. Its default is five for each core, fewer than may be under way at a far server; threads
 # are started as they are needed.
-os.environ.setdefault("MOTOR_MAX_WORKERS", "110")  # noqa: TID251 -- no setting of ours
+os.environ.setdefault("MOTOR_MAX_WORKERS", "110")  # noqa: TID251 -- a setting of motor
 
 from motor import motor_asyncio
 

@@ -1,10 +1,10 @@
 """
 How many operations a process has under way at MongoDB at once.
 
-Near by, few are best: more of them only wait for each other inside the server, where the wait is neither ordered nor
-seen. Far away, each operation is mostly on its way, so that few leave the server idle. How far the server is, is told
-by the shortest latency of the last seconds; see `concurrency.AdaptiveLimit`. A `hello` every second is among them: it
-waits for no lock of the server, so a server in which every statement waits does not look far away.
+At a near server few are best: more of them wait for each other inside the server, where the wait is neither ordered
+nor seen. At a far server an operation spends most of its time on the network, so few leave the server idle. The
+shortest latency of the last seconds is taken for the distance; see `concurrency.AdaptiveLimit`. It includes a `hello`
+every second, which waits for no lock of the server: one in which every statement waits does not look far away.
 """
 
 import asyncio

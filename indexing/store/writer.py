@@ -9,7 +9,8 @@ second time, and the mark in `by` identifies it.
 The mark of a statement is overwritten by the next one, so a copy that TCP delivers after that would be applied again.
 Ordered statements are also numbered: one is applied only to a document whose `step` is smaller than its own.
 
-Round trips: 1 for a bulk of up to 1,000 statements; 1 more when some did not match.
+Round trips: 1 for a bulk of up to 1,000 statements; 1 more when some did not match, and another bulk when one that was
+merged of several filters did not.
 """
 
 import asyncio
@@ -125,7 +126,7 @@ def _merged(statements: list[_Statement]) -> _Statement:
     last = statements[-1]
     fields = {name: value for each in statements for name, value in each.update["$set"].items()}
     wanted = {name: value for each in statements for name, value in each.wanted.items()}
-    update = {"$set": {**fields, "by": last.mark}}
+    update: database.Document = {"$set": fields}  # with the mark of the last
     if any("$inc" in each.update for each in statements):
         update["$inc"] = {"version": 1}
     return _Statement(wanted, update, last.mark, last.ordered)
