@@ -22,9 +22,11 @@ local function deadline_of(lane, caller, waiter)
   return caller_deadlines, lane .. ':' .. caller .. ' ' .. waiter
 end
 
--- Leaves the queue of the chosen caller; before one is chosen, the queues of all callers of the request.
+-- Leaves the queue of the chosen caller. Before one is chosen, and under a name, leaves the queues of all callers of the
+-- request: calls for one caller each may have queued under the same name before.
 local function leave_queue(request)
-  for _, caller in ipairs(request.caller and {request.caller} or request.callers) do
+  local chosen = not request.named and request.caller
+  for _, caller in ipairs(chosen and {chosen} or request.callers) do
     call('ZREM', queue_of(request.lane, caller), request.waiter)
     local key, name = deadline_of(request.lane, caller, request.waiter)
     call('ZREM', key, name)

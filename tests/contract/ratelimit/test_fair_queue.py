@@ -352,3 +352,15 @@ async def test_calls_queue_again_when_they_share_no_position(shared: fleet.Fleet
     permits = await asyncio.gather(first.take(mine, max_wait=5.0), second.take(mine, max_wait=5.0))
 
     assert len({permit.id for permit in permits}) == 2
+
+
+async def test_a_call_for_two_callers_leaves_the_positions_of_both(process: fleet.Process) -> None:
+    """Calls for one of them each queued under its name before: neither position delays another caller's call."""
+    await process.learn_routes()
+    await use_up_global_budget(process)
+    same = fleet.charge(1, waiter="guild:7", shared=True)
+    for caller in ("a", "b"):
+        await process.refused(dataclasses.replace(same, callers=(caller,)))
+    await process.limiter.take(dataclasses.replace(same, callers=("a", "b")), max_wait=5.0)
+
+    await process.take(fleet.charge(2, callers=("c",)))

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from indexing import settings
+from indexing.domain import model
 from indexing.ratelimit import limits, protocol, redis_store, route_limits
 from tests.contract.ratelimit import blocking, fleet
 from tests.contract.ratelimit.test_interleavings import PARAMETERS, result_of
@@ -26,7 +27,13 @@ WIDE = dataclasses.replace(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kind:
-    """What a history is made of: its choices are drawn with equal chances."""
+    """
+    What a history is made of: its choices are drawn with equal chances.
+
+    Attributes:
+        exact: Chance that time passes to a moment at which something ends.
+        losses: Chance that a step loses the state.
+    """
 
     parameters: limits.LimiterParameters = PARAMETERS
     lanes: tuple[str, ...] = ("interactive", "background", "refresh")
@@ -45,6 +52,8 @@ class Kind:
     refused: tuple[bool, ...] = (False, False, False, True)
     passing: tuple[float, ...] = (0.001, 0.02, 0.1, 0.5, 1.0, 3.0)
     longer: tuple[float, ...] = (8.0, 30.0, 31.0, 70.0, 300.0, 600.0, 700.0)
+    early: tuple[float, ...] = (protocol.EARLY_GRANT,) * 3 + (0.5, 2.0)
+    exact: float = 0.4
     losses: float = 0.005
 
 
@@ -67,6 +76,20 @@ KINDS = {
         scopes=(None,),
         refused=(False,),
         passing=(0.001, 0.02, 0.05, 0.1, 0.2),
+        longer=(1.0,),
+    ),
+    "callers": Kind(
+        lanes=("background",),
+        routes=(fleet.GUILDS,),
+        identities=("bot",),
+        users=(None,),
+        guilds=(None,),
+        waiters=("guild",),
+        callers=(("a",), ("b",), ("a", "b")),
+        buckets=("",),
+        scopes=(None,),
+        refused=(False,),
+        passing=(0.02, 0.05, 0.1, 0.2),
         longer=(1.0,),
     ),
     "one route": dataclasses.replace(
@@ -102,6 +125,19 @@ KINDS = {
         resets=(0.3, 1.0, 2.0, 4.0),
         scopes=(None,),
         longer=(8.0, 31.0),
+    ),
+    "ends": dataclasses.replace(
+        ONE_ROUTE,
+        parameters=dataclasses.replace(WIDE, strict_memory=5.0),
+        guilds=(7, 8),
+        waiters=("",),
+        buckets=("b1", "b1", "b2"),
+        left=(0, 2, 2),
+        scopes=(None,) * 4 + ("global", "route", "route"),
+        pauses=(0.3, 1.5),
+        passing=(0.02, 0.1),
+        longer=(8.0,),
+        exact=0.8,
     ),
     "losses": Kind(
         identities=("bot",),
@@ -165,7 +201,8 @@ class History:
         """Advance the clock, often to a moment at which something ends; Redis' own clock has not moved."""
         by = self.draw.choice(self.kind.longer if self.draw.random() < 0.05 else self.kind.passing)
         ends = [end for end in contents.moments(self.memory.contents) if self.moment < end < self.moment + 60_000]
-        self.moment = self.draw.choice(ends) if ends and self.draw.random() < 0.4 else self.moment + int(by * 1000)
+        exact = ends and self.draw.random() < self.kind.exact
+        self.moment = self.draw.choice(ends) if exact else self.moment + int(by * 1000)
         keys = limits.Keys("test").common("")
         if self.moment >= float(self.client.hget(keys[0], "named") or 0):
             queues = [key for queue in keys[2:5] for key in self.client.scan_iter(f"{queue}:*")]
@@ -176,17 +213,15 @@ class History:
         kind, choice = self.kind, self.draw.choice
         requests = []
         for _ in range(choice((1, 1, 2, 4))):
-            waiter, callers = choice(kind.waiters), choice(kind.callers)
             charge = limits.Charge(
-                lane=limits.LANES[kind.lanes.index(choice(kind.lanes))],
+                lane=model.Lane(choice(kind.lanes)),
                 route=choice(kind.routes),
                 identity=choice(kind.identities),
                 user_id=choice(kind.users),
                 major=choice(kind.guilds),
-                # All calls with a name have the same callers.
-                waiter=waiter and " of ".join((waiter, *callers)),
+                waiter=choice(kind.waiters),
                 charges_user=choice((True, False)),
-                callers=callers,
+                callers=choice(kind.callers),
                 shared=choice((True, False)),
                 brought_by=choice(("", "a", "b")),
             )
@@ -195,7 +230,8 @@ class History:
             limit = self.limits.get(charge.route_key, route_limits.UNKNOWN)
             returns = charge.shared and charge.waiter in self.waited
             name, longest = str(next(self.names)), choice((0.0, 1.0, 10.0))
-            requests.append(protocol.PermitRequest(name, charge, longest, limit, self.now, returns))
+            early = choice(kind.early)
+            requests.append(protocol.PermitRequest(name, charge, longest, limit, self.now, returns, early))
         for request, decision in zip(requests, self.exchange([], requests), strict=True):
             self.note(request, decision)
 
@@ -216,10 +252,11 @@ class History:
             self.repeated.append(dataclasses.replace(charge, waiter=request.waiter))
 
     def settle(self) -> None:
-        """Settle some of the permits in flight."""
+        """Settle some of the permits in flight, whose calls have begun."""
         settlements = []
-        for _ in range(min(self.draw.choice((1, 1, 3)), len(self.in_flight))):
-            permit = self.in_flight.pop(self.draw.randrange(len(self.in_flight)))
+        begun = [permit for permit in self.in_flight if permit.taken_at <= self.now]
+        for permit in self.draw.sample(begun, min(self.draw.choice((1, 1, 3)), len(begun))):
+            self.in_flight.remove(permit)
             age = self.draw.choice((0.0, 0.02))
             if self.now - age <= permit.taken_at + self.kind.parameters.max_in_flight:
                 settlements.append(protocol.Settlement(permit, self.outcome(), self.now - age))
