@@ -117,16 +117,19 @@ def _dues(noted: Mapping[str, float], numbers: Mapping[str, Any], now: int) -> d
 
 
 def differences(left: Contents, right: Contents) -> list[str]:
-    """Return the entries that are not equal, or differ by more than a hundredth as numbers."""
+    """Return the entries that are not equal, or differ by more than a hundredth as numbers; counts of 429s by one."""
     found = []
     for kind in sorted(left.keys() | right.keys()):
         one, other = left.get(kind, {}), right.get(kind, {})
-        names = sorted(name for name in one.keys() | other.keys() if not _is_equal(one.get(name), other.get(name)))
+        names = sorted(
+            name for name in one.keys() | other.keys() if not _is_equal(kind, one.get(name), other.get(name))
+        )
         found += [f"{kind} {name}: {one.get(name)} {other.get(name)}" for name in names]
     return found
 
 
-def _is_equal(one: float | str | None, other: float | str | None) -> bool:
+def _is_equal(kind: str, one: float | str | None, other: float | str | None) -> bool:
     if isinstance(one, int | float) and isinstance(other, int | float):
-        return abs(one - other) < 0.01
+        # The fraction of a repeat's moment is a count.
+        return abs(one - other) < (0.0005 if kind == "repeats" else 0.01)
     return one == other

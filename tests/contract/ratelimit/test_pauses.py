@@ -99,6 +99,20 @@ async def test_capacity_ramps_up_from_half_when_a_global_pause_is_over(process: 
     assert later == 47
 
 
+async def test_more_permits_are_left_to_foreign_usage_when_a_global_429_comes_at_the_end_of_the_pause(
+    process: fleet.Process,
+) -> None:
+    """The pause is over at its last moment, and was not enough: five permits for the first 429, ten for the second."""
+    await process.learn_routes()
+    late = await process.take()
+    await fleet.settle_429(process, scope("global") | {"retry-after": "1"})
+    await asyncio.sleep(1.25)
+    await process.limiter.settle(late, limiter.Answer(429, scope("global"), fleet.ROUND_TRIP, body_global=True))
+    await asyncio.sleep(20.0)
+
+    assert await granted_at_once(process) == 35
+
+
 async def granted_at_once(process: fleet.Process) -> int:
     """Return how many interactive permits are free now, each for another user."""
     for count in range(100):

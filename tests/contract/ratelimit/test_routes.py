@@ -90,6 +90,21 @@ async def test_guilds_have_separate_buckets_when_two_answers_are_each_the_first_
         assert (await process.refused(no_user(guild))).budget == "route"
 
 
+async def test_guilds_share_the_bucket_when_the_second_answer_comes_at_the_first_ones_reset(
+    process: fleet.Process,
+) -> None:
+    """Then it may show the first call of the same bucket's next window."""
+    first = await process.take(no_user(1))
+    await process.settle(first, fleet.headers(1, 2, 1.0))
+    second = await process.take(no_user(2))
+    await asyncio.sleep(1.0)
+    await process.settle(second, fleet.headers(1, 2, 1.0))
+
+    await process.take(no_user(3))
+
+    assert (await process.refused(no_user(4))).budget == "route"
+
+
 async def test_earlier_calls_of_a_guild_count_when_separate_buckets_are_proven(process: fleet.Process) -> None:
     """Calls made while the guilds shared a ledger are also charged to their own guild's."""
     await learn_limit(process)
@@ -157,6 +172,19 @@ async def test_foreign_calls_hold_permits_when_the_headers_count_them(process: f
 
     assert (await process.refused(no_user(5))).budget == "route"
     assert process.value("indexer_ratelimit_foreign_use_total") == 4
+
+
+async def test_no_call_is_foreign_when_the_fleet_made_all_that_the_headers_count(process: fleet.Process) -> None:
+    """Permits that were held when a call was charged may be free again before its answer arrives."""
+    await learn_limit(process, 10, 1.0)
+    first, second, third = [await process.take(no_user(5)) for _ in range(3)]
+    await process.settle(first)
+    await process.settle(second)
+    await asyncio.sleep(2.0)
+
+    await process.settle(third, fleet.headers(7, 10, 1.0))
+
+    assert process.value("indexer_ratelimit_foreign_use_total") == 0
 
 
 @pytest.mark.parametrize(
