@@ -54,10 +54,14 @@ class View(NamedTuple):
     Attributes:
         places: Their indexes, in order.
         shown: For each index 1 when it is among them, else 0.
+        rows: Their encoded rows.
+        sizes: The sizes of these.
     """
 
     places: list[int]
     shown: bytes
+    rows: list[Any]
+    sizes: list[int]
 
 
 class ChannelViews:
@@ -132,7 +136,10 @@ class ChannelViews:
             shown = bytearray(len(self.channels))
             for place in places:
                 shown[place] = 1
-            found = self._views[key] = View(places, bytes(shown))
+            rows, sizes = self.rows, self.sizes
+            if len(places) < len(rows):
+                rows, sizes = [rows[place] for place in places], [sizes[place] for place in places]
+            found = self._views[key] = View(places, bytes(shown), rows, sizes)
         return found
 
     @property

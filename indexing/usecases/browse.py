@@ -221,42 +221,42 @@ class Browse:
         Raises:
             errors.UserNotFound: Nothing is stored of the user.
         """
-        outdated: set[int] = set()
         user = self._cache.known_user(user_id) or await self._cache.user(user_id)
-
-        def visible(views: channel_views.ChannelViews) -> Sequence[int] | None:
-            now = self._deps.clock()
-            view = self._sights.of(user).see(views, now)
-            outdated.discard(views.guild.guild_id)
-            if self.is_outdated(user, views, max_age, now):
-                outdated.add(views.guild.guild_id)
-                return ()
-            return view.places if view else None
-
-        cut = page_cut.PageCut(self._cache, wanted, after, size, visible)
+        cut = page_cut.PageCut(self._cache, wanted, after, size)
         while True:
-            page = cut.page(self._shown_ids(user, wanted.guild_id))
-            current = await self._cache.check(user, page.used)
-            if current.user is user and not current.changed and not page.missing and not self._has_renewed(cut, page):
+            outdated = set[int]()
+            page = cut.page(self._shown_ids(user, wanted.guild_id), self._viewer_of(user, max_age, outdated))
+            current = await self._cache.check(user, {key: views.version for key, views in page.used.items()})
+            if current.user is user and not current.changed and not page.missing and not self._has_renewed(page):
                 break
             user = current.user
             cut.held |= await self._cache.load([*current.changed, *page.missing][: page_cut.MOST_LOADED])
-        looked_at = {key: cut.at_hand(key) for key in page.guild_ids | page.too_old}
         self._cache.views.note(user_id, wanted.guild_id, page.guild_ids)
         now = self._deps.clock()
-        stale = sorted(
-            key for key, views in looked_at.items() if views is not None and self._is_stale(views.guild, now)
-        )
+        stale = sorted(key for key in page.guild_ids | page.too_old if self._is_stale(page.used[key].guild, now))
         self._cache.views.refresh(stale)
-        return Page(page.rows, page.following, stale, sorted(outdated & page.used.keys()))
+        return Page(page.rows, page.following, stale, sorted(outdated))
+
+    def _viewer_of(self, user: model.User, max_age: float | None, outdated: set[int]) -> page_cut.See:
+        """Return what looks at guilds as the user; it adds those that are older than *max_age* to *outdated*."""
+        seen, now = self._sights.of(user), self._deps.clock()
+
+        def see(views: channel_views.ChannelViews) -> channel_views.View | None:
+            view = seen.see(views, now)
+            if max_age is not None and self.is_outdated(user, views, max_age, now):
+                outdated.add(views.guild.guild_id)
+                return page_cut.NOTHING
+            return view
+
+        return see
 
     def _is_stale(self, guild: model.Guild, now: float) -> bool:
         return guild.fetched_at is not None and not freshness.is_fresh(guild, now=now, max_age=self._config.max_age)
 
-    def _has_renewed(self, cut: page_cut.PageCut, page: page_cut.CutPage) -> bool:
+    def _has_renewed(self, page: page_cut.CutPage) -> bool:
         """Return whether channels that the page hides as too old turned out to be fetched again, without a change."""
         now = self._deps.clock()
-        return any(self._trust.trusts_channels(views.guild, now) for key in page.too_old if (views := cut.at_hand(key)))
+        return any(self._trust.trusts_channels(page.used[key].guild, now) for key in page.too_old)
 
     def sights(self, user: model.User) -> sights.UserSights:
         """Return what the user may see of guilds, whatever the age of their guild list: see `shown`."""

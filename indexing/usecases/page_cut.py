@@ -9,7 +9,7 @@ import bisect
 import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from indexing.domain import channel_views, model
 from indexing.usecases import read_cache
@@ -18,12 +18,22 @@ PAGE_BYTES = 448 << 10
 """Largest page of channels in bytes: a response stays below 512 KiB."""
 MOST_WALKED = 5_000
 """Most channels that a filtered page examines; the page then ends, even if it is not full (AIP-158)."""
+See: TypeAlias = Callable[[channel_views.ChannelViews], channel_views.View | None]
+"""Returns what the user may see of a guild; None when its channels are too old."""
 MOST_LOADED = 25
 """Guilds that a page loads at once. It holds them until it is complete, even if the cache has no room for them."""
 Place: TypeAlias = tuple[channel_views.ChannelViews, int]
 """A channel: its guild and its index there."""
-Run: TypeAlias = tuple[channel_views.ChannelViews, Sequence[int]]
-"""Channels of one guild that follow each other on a page, possibly none."""
+NOTHING = channel_views.View([], b"", [], [])
+
+
+class Run(NamedTuple):
+    """Channels of one guild that follow each other on a page, possibly none: indexes, encoded rows and their sizes."""
+
+    views: channel_views.ChannelViews
+    places: Sequence[int]
+    rows: Sequence[Any]
+    sizes: Sequence[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,10 +60,10 @@ class ChannelFilter:
 @dataclasses.dataclass(slots=True)
 class CutPage:
     """
-    A page, and the guild versions that it was cut from.
+    A page, and the guilds that it was cut from.
 
     Attributes:
-        used: Versions of the guilds that determine the page.
+        used: The guilds that determine the page.
         missing: Guilds that the page needs and that are not in the cache.
         guild_ids: Guilds with a row on the page.
         too_old: Guilds without a row because their channels are too old.
@@ -61,7 +71,7 @@ class CutPage:
 
     rows: list[Any] = dataclasses.field(default_factory=list)
     following: tuple[int, ...] | None = None
-    used: dict[int, int] = dataclasses.field(default_factory=dict)
+    used: dict[int, channel_views.ChannelViews] = dataclasses.field(default_factory=dict)
     missing: list[int] = dataclasses.field(default_factory=list)
     guild_ids: set[int] = dataclasses.field(default_factory=set)
     too_old: set[int] = dataclasses.field(default_factory=set)
@@ -81,40 +91,38 @@ class PageCut:
         wanted: ChannelFilter,
         after: tuple[int, ...] | None,
         size: int,
-        visible: Callable[[channel_views.ChannelViews], Sequence[int] | None],
     ) -> None:
         self._cache = cache
         self._wanted = wanted
         self._after = after
         self._size = size
-        self._visible = visible
         self.held: dict[int, channel_views.ChannelViews] = {}
 
     def at_hand(self, guild_id: int) -> channel_views.ChannelViews | None:
         """Return a guild held for this page or cached; None when it must be loaded."""
         return self.held.get(guild_id) or self._cache.at_hand(guild_id)
 
-    def page(self, guild_ids: Sequence[int]) -> CutPage:
+    def page(self, guild_ids: Sequence[int], see: See) -> CutPage:
         """Return the page of these guilds as they are cached."""
         page = CutPage()
-        runs = self._by_activity(guild_ids, page) if self._wanted.by_activity else self._by_position(guild_ids, page)
+        make_runs = self._by_activity if self._wanted.by_activity else self._by_position
         filters = self._wanted.selective
         walked, taken = 0, 0
         last: Place | None = None
-        for views, indexes in runs:
+        for views, places, rows, sizes in make_runs(guild_ids, page, see):
             free = self._size - len(page.rows)
-            if not filters and taken + min(free, len(indexes)) * views.largest <= PAGE_BYTES:
+            if not filters and taken + min(free, len(rows)) * views.largest <= PAGE_BYTES:
                 # Whatever the sizes of its rows are, the run fits as far as there are free places.
-                if fitting := indexes[:free]:
-                    taken += sum([views.sizes[index] for index in fitting])
-                    page.rows += [views.rows[index] for index in fitting]
+                if fitting := rows[:free]:
+                    taken += sum(sizes[:free])
+                    page.rows += fitting
                     page.guild_ids.add(views.guild.guild_id)
-                    last = views, fitting[-1]
-                if len(indexes) > free:
+                    last = views, places[len(fitting) - 1]
+                if len(rows) > free:
                     page.following = self._key(last)
                     return page
                 continue
-            for index in indexes:
+            for index in places:
                 walked += 1
                 full = len(page.rows) >= self._size or (page.rows and taken + views.sizes[index] > PAGE_BYTES)
                 if full or walked > MOST_WALKED:
@@ -134,16 +142,17 @@ class PageCut:
             return None
         return _activity(*last) if self._wanted.by_activity else _position(*last)
 
-    def _look(self, views: channel_views.ChannelViews, page: CutPage) -> Sequence[int]:
-        """Return the indexes of the channels that the user may see, and note that the page depends on the guild."""
+    def _look(self, views: channel_views.ChannelViews, page: CutPage, see: See) -> channel_views.View:
+        """Return what the user may see of a guild, and note that the page depends on it."""
         guild_id = views.guild.guild_id
-        page.used[guild_id] = views.version
-        indexes = self._visible(views)
-        if indexes is None:
+        page.used[guild_id] = views
+        view = see(views)
+        if view is None:
             page.too_old.add(guild_id)
-        return indexes or ()
+            return NOTHING
+        return view
 
-    def _by_position(self, guild_ids: Sequence[int], page: CutPage) -> Iterator[Run]:
+    def _by_position(self, guild_ids: Sequence[int], page: CutPage, see: See) -> Iterator[Run]:
         after = self._after
         for guild_id in guild_ids if after is None else guild_ids[bisect.bisect_left(guild_ids, after[0]) :]:
             views = self.at_hand(guild_id)
@@ -152,26 +161,25 @@ class PageCut:
                 if len(page.missing) >= MOST_LOADED:
                     return
                 continue
-            indexes = self._look(views, page)
-            first = 0
+            places, _, rows, sizes = self._look(views, page, see)
             if after is not None and guild_id == after[0]:
-                first = bisect.bisect_right(indexes, after[1:], key=lambda index: _position(views, index)[1:])
-            yield views, indexes[first:] if first else indexes
+                first = bisect.bisect_left(places, bisect.bisect_right(views.keys, after[1:]))
+                places, rows, sizes = places[first:], rows[first:], sizes[first:]
+            yield Run(views, places, rows, sizes)
 
-    def _by_activity(self, guild_ids: Sequence[int], page: CutPage) -> Iterator[Run]:
+    def _by_activity(self, guild_ids: Sequence[int], page: CutPage, see: See) -> Iterator[Run]:
         lists = []
         for guild_id in guild_ids:
             views = self.at_hand(guild_id)
             if views is None:
                 page.missing.append(guild_id)
                 continue
-            indexes = self._look(views, page)
-            lists.append(sorted((_activity(views, index), guild_id, index) for index in indexes))
+            places = self._look(views, page, see).places
+            lists.append(sorted((_activity(views, index), guild_id, index) for index in places))
         for key, guild_id, index in heapq.merge(*lists):
             if self._after is None or key > self._after:
-                views = self.at_hand(guild_id)
-                if views is not None:
-                    yield views, (index,)
+                views = page.used[guild_id]
+                yield Run(views, (index,), (views.rows[index],), (views.sizes[index],))
 
 
 def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:

@@ -218,6 +218,8 @@ class ReadCache:
         keys: list[Key] = [(GUILD, guild_id) for guild_id in unsure]
         if known is not None and not self._is_young(known.checked_at):
             keys.append((USER, user.user_id))
+        if known is not None and not keys:
+            return Checked(known.user, [])
         versions = await self._checks_for(unsure).fetch(keys)
         current = await self._current_user(user.user_id, known, versions, began)
         changed = []

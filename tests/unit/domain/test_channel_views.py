@@ -66,6 +66,7 @@ def test_a_view_has_what_its_member_may_see_on_random_guilds(others: int) -> Non
                 member,
                 roles,
             )
+            assert views.look(member, roles).rows == seen(views, member, roles), (made, member, roles)
             assert views.needs_roles(member) is permissions.needs_roles(member, channels), (made, member)
             hidden += len(channels) - len(views.view(member, roles))
 
@@ -94,6 +95,15 @@ def test_users_share_a_view_when_they_agree_in_everything_that_overwrites_use() 
     assert views.view(first, {11, 12}) is views.view(second, {11, 77})
     assert views.view(first, None) is views.view(second, None)
     assert views.view(first, {12}) is views.view(second, set())
+
+
+def test_a_view_has_the_sizes_of_the_channels_that_it_shows() -> None:
+    """A page is bounded by them: 200 bytes and the texts of each."""
+    long, short = values.channel(1, name="n" * 30, overwrites=[values.denied(11)]), values.channel(2, name="n" * 7)
+    views = views_of([long, short])
+
+    assert views.look(values.membership(user_id=8), {11}).sizes == [207]
+    assert views.look(values.membership(user_id=8), {12}).sizes == [230, 207]
 
 
 @pytest.mark.parametrize(
