@@ -2,11 +2,12 @@
 
 import functools
 import hashlib
+import hmac
 from typing import Any
 
 import itsdangerous
 import msgspec
-from itsdangerous import encoding
+from itsdangerous import encoding, signer
 
 from indexing import errors
 
@@ -41,14 +42,44 @@ class PageTokens:
             raise errors.InvalidArgument(field, "is not a token of this request; use it unchanged") from error
 
     def _make_serializer(self, purpose: str) -> "_Serializer":
-        options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-        return _Serializer(self._keys, salt=f"indexer.{purpose}", signer_kwargs=options)
+        options = {"key_derivation": "hmac", "digest_method": hashlib.sha256, "algorithm": _HmacSha256()}
+        return _Serializer(self._keys, salt=f"indexer.{purpose}", signer=_Signer, signer_kwargs=options)
+
+
+class _HmacSha256(signer.SigningAlgorithm):
+    """The library's algorithm with that digest, at a third of its cost."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        """Return the signature of *value*."""
+        return hmac.digest(key, value, "sha256")
+
+
+class _Signer(itsdangerous.Signer):
+    """Derives its keys once; the library derives them for each token."""
+
+    def __init__(self, *values: Any, **options: Any) -> None:  # noqa: ANN401 -- the library's
+        super().__init__(*values, **options)
+        self.derive_key = functools.cache(self.derive_key)  # type: ignore[method-assign]
 
 
 class _Serializer(itsdangerous.URLSafeSerializer):
-    """Makes short tokens, of pages, at a third of the library's cost, and long ones of streams as the library does."""
+    """Makes short tokens, of pages, at a quarter of the library's cost, and long ones of streams as the library does."""
+
+    @functools.cached_property
+    def _signer(self) -> itsdangerous.Signer:
+        return super().make_signer()
+
+    def make_signer(self, salt: str | bytes | None = None) -> itsdangerous.Signer:  # noqa: ARG002 -- as in the base
+        """Return the signer, one for all tokens of the purpose."""
+        return self._signer
 
     def dump_payload(self, obj: object) -> bytes:
         """Return the JSON of *obj* in the alphabet of URLs, compressed if it is long."""
         plain = msgspec.json.encode(obj)
         return encoding.base64_encode(plain) if len(plain) <= MOST_PLAIN else super().dump_payload(obj)
+
+    def load_payload(self, payload: bytes, *values: Any, **options: Any) -> Any:  # noqa: ANN401 -- the library's
+        """Return the value of a payload whose signature was verified."""
+        if payload.startswith(b"."):
+            return super().load_payload(payload, *values, **options)
+        return msgspec.json.decode(encoding.base64_decode(payload))

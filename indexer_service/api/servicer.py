@@ -39,6 +39,7 @@ from indexing.usecases import (
 )
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+ORDERS = frozenset(pb.ChannelOrder.values())
 MAX_CHANNEL_TYPE = 65_535
 """Largest channel type that a filter accepts; Discord documents up to 16 (developers/resources/channel)."""
 
@@ -383,7 +384,7 @@ def _channel_filter(request: pb.ListChannelsRequest, check: validate.Checks) -> 
     check(validate.max_entries, "types", request.types, most=20)
     for place, kind in enumerate(request.types[:20]):
         check(validate.number, validate.element("types", place), kind, least=0, most=MAX_CHANNEL_TYPE)
-    check(validate.known_value, "order", request.order, pb.ChannelOrder.values())
+    check(validate.known_value, "order", request.order, ORDERS)
     return page_cut.ChannelFilter(
         guild_id=check(validate.snowflake, "guild_id", request.guild_id) if request.guild_id else 0,
         name_prefix=check(validate.text, "name_prefix", request.name_prefix, most=100),
