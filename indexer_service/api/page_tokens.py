@@ -63,7 +63,7 @@ class _Signer(itsdangerous.Signer):
 
 
 class _Serializer(itsdangerous.URLSafeSerializer):
-    """Makes short tokens, of pages, at a quarter of the library's cost, and long ones of streams as the library does."""
+    """Makes short tokens, of pages, at a quarter of the library's cost; long ones, of streams, as the library does."""
 
     @functools.cached_property
     def _signer(self) -> itsdangerous.Signer:
