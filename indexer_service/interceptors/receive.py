@@ -9,6 +9,7 @@ src/python/grpcio/grpc/_cython/_cygrpc/aio/server.pyx.pxi, read 2026-11-29).
 
 import asyncio
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import grpc.aio
@@ -18,6 +19,8 @@ from indexing import errors
 from indexing.telemetry import logs
 
 USER_ID, JOB_ID = re.compile(r"[0-9]{1,20}"), re.compile(r"[0-9a-f]{32}")
+LOGGED = {"user_id": ("user", USER_ID), "user_ids": ("users", USER_ID), "job_id": ("job", JOB_ID)}
+"""Fields of requests that are logged: under which name, and what they must look like."""
 INVALID = "invalid"
 """Logged in place of any other text as an id: the request is not validated yet, and the text may be a token."""
 MOST_IDS = 50
@@ -33,12 +36,13 @@ class ReceiveInterceptor(base.Interceptor):
         """Read each request within *time_limit* seconds."""
         self._time_limit = time_limit
 
-    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:  # noqa: ARG002 -- the same for all methods
+    def wrap(self, method: base.Method, inner: base.Call) -> base.Call:
         """Return a handler that reads the request and passes it on."""
+        names = [name for name in LOGGED if name in base.SERVICE.methods_by_name[method.name].input_type.fields_by_name]
 
         async def call(_unread: object, context: base.Context) -> Any:  # noqa: ANN401 -- any response
             request = await self._read(context)
-            logs.add(**_log_fields(request))
+            logs.add(**_log_fields(request, names))
             return await inner(request, context)
 
         return call
@@ -56,17 +60,12 @@ class ReceiveInterceptor(base.Interceptor):
         return request
 
 
-def _log_fields(request: object) -> dict[str, str]:
-    """Return the users and the job that a request names."""
+def _log_fields(request: object, names: Iterable[str]) -> dict[str, str]:
+    """Return the users and the job that a request names in these fields."""
     fields = {}
-    if user_id := getattr(request, "user_id", ""):
-        fields["user"] = _checked(USER_ID, user_id)
-    if user_ids := getattr(request, "user_ids", ()):
-        fields["users"] = ",".join(_checked(USER_ID, each) for each in user_ids[:MOST_IDS])
-    if job_id := getattr(request, "job_id", ""):
-        fields["job"] = _checked(JOB_ID, job_id)
+    for name in names:
+        if value := getattr(request, name, ""):
+            logged, form = LOGGED[name]
+            given = value[:MOST_IDS] if name == "user_ids" else (value,)
+            fields[logged] = ",".join(each if form.fullmatch(each) else INVALID for each in given)
     return fields
-
-
-def _checked(form: re.Pattern[str], given: str) -> str:
-    return given if form.fullmatch(given) else INVALID

@@ -6,7 +6,7 @@ those of the turns of a job that the call starts, and in the response's metadata
 `traceparent`.
 """
 
-import os
+import random
 import re
 from typing import Any
 
@@ -18,6 +18,7 @@ from indexing.telemetry import logs, tracing
 HEADER = "x-request-id"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Ids that are accepted from callers; any other text would reach the logs unchecked."""
+IDS = random.Random()  # noqa: S311 -- new ids are no secret, and os.urandom needs a system call
 
 REPLAYED = ("idempotent-replayed", "true")
 """Trailing metadata of a repeated response; the response itself is the same (AIP-155)."""
@@ -54,4 +55,4 @@ def _read_metadata(context: base.Context) -> tuple[str, str]:
             request_id = value
         elif key == "traceparent":
             parent = value
-    return request_id or os.urandom(16).hex(), parent
+    return request_id or f"{IDS.getrandbits(128):032x}", parent

@@ -72,14 +72,11 @@ class _Lines(logging.Formatter):
     """A line of JSON: the time, then the fields."""
 
     def format(self, record: Any) -> str:  # noqa: ANN401 -- an entry
-        at = datetime.datetime.now(datetime.UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
-        line = {"timestamp": f"{at}Z", "event": "call", "logger": "audit"}
-        line |= {name: _shorten(value) for name, value in record.fields.items() if value != ""}
+        line = {"timestamp": datetime.datetime.now(datetime.UTC), "event": "call", "logger": "audit"}
+        for name, value in record.fields.items():
+            if value != "":
+                line[name] = value[:MAX_TEXT] if isinstance(value, str) else value
         return msgspec.json.encode(line).decode()
-
-
-def _shorten(value: object) -> object:
-    return value[:MAX_TEXT] if isinstance(value, str) else value
 
 
 class _Complaining(logging.Handler):
