@@ -63,6 +63,8 @@ class MemoryEvents:
 
     async def get_last_position(self, job_id: str) -> str:
         """Return the latest position."""
+        if self.away:
+            raise errors.QueueUnavailable("played")
         stream = self.streams[job_id]
         return stream[-1].position if stream else "0-0"
 

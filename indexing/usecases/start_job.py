@@ -1,10 +1,11 @@
 """
 Start a job or join the active one, and wait briefly for first results.
 
-The first turn of a new job runs in this process, in the interactive lane, on the best few guilds. A worker's turn is
-scheduled, once the job is stored, for the end of the caller's wait: until then workers do not compete for the user's
-budget. When the first turn ends early, it enqueues the next one itself. A crash here loses nothing: the job names the
-moment of its next turn, and the sweeper finds it. A start that joins schedules nothing.
+The first turn of a new job runs in this process, in the interactive lane, on the best few guilds. When it begins, a
+worker's turn is scheduled for the end of the caller's wait: until then workers do not compete for the user's budget.
+When the first turn ends early, it enqueues the next one itself. When this process has no place for it, a worker runs
+it, and nothing is scheduled that would overtake it and ask for the list again. A crash here loses nothing: the job
+names the moment of its next turn, and the sweeper finds it. A start that joins schedules nothing.
 """
 
 import asyncio
@@ -109,9 +110,8 @@ class StartJob:
         job, created = await self._deps.jobs.create_or_join(job_callers.with_caller(planned, caller))
         if not created:
             return await self._join(job, wait, caller)
-        await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), job.next_turn_at)
         limits = turn_state.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
-        task = asyncio.create_task(self._first_turn(turns.Turn(job.job_id, 0, callers=job.callers), limits, caller))
+        task = asyncio.create_task(self._first_turn(job, limits, caller))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         await self._wait_for_first_turn(task, wait)
@@ -194,27 +194,28 @@ class StartJob:
             return False
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
-    async def _first_turn(self, turn: turns.Turn, limits: turn_state.TurnLimits, caller: str) -> None:
+    async def _first_turn(self, job: model.Job, limits: turn_state.TurnLimits, caller: str) -> None:
         left = max(0.0, limits.until - self._deps.clock())
         if self._limit is not None and not await self._limit.acquire(left, caller):
-            await self._hand_over(turn)
+            await self._hand_over(job)
             return
         try:
-            await self._turn_runner.run_turn(turn, limits)
+            await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), job.next_turn_at)
+            await self._turn_runner.run_turn(turns.Turn(job.job_id, 0, callers=job.callers), limits)
         except errors.IndexerError as problem:
-            self._log.warning("first_turn_failed", job=turn.job_id, reason=problem.reason, error=str(problem))
+            self._log.warning("first_turn_failed", job=job.job_id, reason=problem.reason, error=str(problem))
         except Exception:  # noqa: BLE001 -- the task's result is not awaited; the sweeper takes the job over
-            self._log.exception("first_turn_crashed", job=turn.job_id)
+            self._log.exception("first_turn_crashed", job=job.job_id)
         finally:
             if self._limit is not None:
                 self._limit.release(caller)
 
-    async def _hand_over(self, turn: turns.Turn) -> None:
-        """Have a worker run the first turn; the one that is scheduled already is the second, and not current."""
+    async def _hand_over(self, job: model.Job) -> None:
+        """Have a worker run the first turn."""
         try:
-            await self._deps.queue.enqueue(turn)
+            await self._deps.queue.enqueue(turns.Turn(job.job_id, 0, callers=job.callers))
         except errors.QueueUnavailable as problem:
-            self._log.warning("turn_not_enqueued", job=turn.job_id, error=str(problem))
+            self._log.warning("turn_not_enqueued", job=job.job_id, error=str(problem))
 
     async def _wait_until_listed(self, job: model.Job, wait: float) -> None:
         """Wait until the process that created the job has stored the guild list."""

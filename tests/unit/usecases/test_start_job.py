@@ -446,6 +446,27 @@ async def test_a_worker_runs_the_first_turn_when_the_service_has_no_place_for_it
     assert "SUCCEEDED" in (await backend.task_states(started.job.job_id)).values()
 
 
+async def test_the_list_is_asked_once_when_a_worker_runs_the_first_turn_for_long(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The turn that follows a first turn of this process does not overtake that of a worker."""
+    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
+    assert await limit.acquire(0.0, "other")
+    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
+    backend.discord.latency = 5.0
+
+    started = await case.start(USER, wait=1.0, immediate=1, force=False)
+    await case.drain(1.0)
+    working = asyncio.create_task(backend.run_next_turn())
+    await asyncio.sleep(4.0)
+    overtaking = [backend.turn_runner.run_background_turn(turn) for turn in backend.queue.waiting]
+    await asyncio.gather(working, *overtaking)
+    await backend.run_all_turns()
+
+    assert [call.what for call in backend.discord.calls].count("list") == 1
+    assert (await backend.get_job(started.job.job_id)).state is model.JobState.SUCCEEDED
+
+
 async def test_a_light_caller_is_served_when_a_heavy_one_has_too_many_starts_waiting(
     backend: fake_backend.FakeBackend,
 ) -> None:
