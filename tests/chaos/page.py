@@ -105,6 +105,12 @@ def render_soak(results: Results) -> str:
     ]
     sizes = [[what, one["early"], one["late"], one["most"]] for what, one in results["growth"].items()]
     checks = _table(["invariant", "checked", "failures", "first failures"], verdicts)
+    if results.get("consents"):
+        head += (
+            f"{results['consents']} more jobs ended REAUTH_REQUIRED, because a fault lost the answer with the new "
+            "refresh token ([decision 15](decisions/0015-token-renewal-and-key-rotation.md)); "
+            "their users consented again.\n\n"
+        )
     return head + checks + "\n" + _table(["size", "second fifth", "last fifth", "most"], sizes)
 
 

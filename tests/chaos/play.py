@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
+from indexer_service.v1 import indexer_pb2 as pb
 from tests.chaos import callers, fleet, invariants, links
 
 T = TypeVar("T")
@@ -150,6 +151,15 @@ class Play:
         while not set(self.users) <= set(self.seen.jobs.values()):  # noqa: ASYNC110 -- the wave starts them
             await asyncio.sleep(0.05)
         return list(self.seen.jobs)
+
+    async def consent(self, user_id: str) -> None:
+        """Let a user give consent again, and store the new credential."""
+        (granted,) = await self.do(self.discord, "world", {"op": "consent", "user": user_id})
+        scopes = next(each.scopes for each in self.fleet.users if each.id == user_id)
+        request = pb.PutCredentialRequest(
+            user_id=user_id, access_token=granted["token"], refresh_token=granted["refresh_token"], scopes=scopes
+        )
+        await self.load.call("PutCredential", request)
 
     def follow(self, job_id: str, user_id: str, *, watchers: int = 1, number: int = 0) -> None:
         """Note a job that must end, with watchers that must see its end; the second one is away while it ends."""

@@ -37,8 +37,12 @@ Faults after which an operator lifts stops.
 All tokens expire at once, so that two or three plays within ten minutes make the 500 invalid requests that stop bulk
 work. The limiter's count begins anew with a lift.
 """
+LOSES_ANSWERS = ("links", "servers", "processes")
+"""Groups of faults that may lose the answer with a user's new refresh token, so that they must consent again."""
+LOST_FOR = 60.0
+"""Seconds after such a fault in which a job may end so: the lock of a renewal, and the attempts to store the pair."""
 ENDS = ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS")
-FIGURES = ("minutes", "calls", "share_of_the_budget", "share_without_faults", "jobs")
+FIGURES = ("minutes", "calls", "share_of_the_budget", "share_without_faults", "jobs", "consents")
 """Figures of the report that are printed."""
 STATED = waves.Scenario("soak", "soak", "Nothing grows at the full budget.", FAULTS[0].run, SHAPE, ENDS)
 
@@ -51,6 +55,9 @@ class Soak:
         self.samples: list[dict[str, float]] = []
         self.played: list[tuple[str, float, float]] = []
         """Faults: name, monotonic seconds of the beginning and of the end."""
+        self.consents: list[str] = []
+        """Jobs that a fault ended with REAUTH_REQUIRED: their users consented again."""
+        self._may_lose_until = 0.0
         self._ends_at = time.monotonic() + seconds
 
     async def run(self) -> None:
@@ -64,6 +71,11 @@ class Soak:
             if not job_id:
                 continue
             seen = await self.stage.load.watch(job_id)
+            if seen.error == "REAUTH_REQUIRED":
+                await self.stage.consent(user)
+                if time.monotonic() < self._may_lose_until:
+                    self.consents.append(job_id)
+                    continue
             self.stage.seen.jobs[job_id] = user
             self.stage.seen.stored[job_id] = (seen.state, 0)
             # Rows are kept only where they say something.
@@ -76,12 +88,15 @@ class Soak:
             while (began := time.monotonic()) < self._ends_at - EVERY:
                 scenario = self.stage.dice.choice(chosen)
                 bar.update(task, description=scenario.name)
+                loses = scenario.group in LOSES_ANSWERS
+                self._may_lose_until = math.inf if loses else self._may_lose_until
                 # A fault that takes longer delays the next one: half a fault would leave its server or its stop behind.
                 await scenario.run(self.stage)
                 await self.stage.do(self._mend)
                 if scenario.name in LIFTED:
                     await self.stage.do(self.stage.fleet.run_command, "service-1", "stops", "lift")
                 ended = time.monotonic()
+                self._may_lose_until = ended + LOST_FOR if loses else self._may_lose_until
                 self.played.append((scenario.name, began, ended))
                 self.stage.load.until = max(self.stage.load.until, ended + scenario.patience)
                 await self.stage.pause(max(0.0, began + EVERY - time.monotonic()))
@@ -138,6 +153,7 @@ async def soak(minutes: float, seed: int) -> dict[str, Any]:
             seconds=int(60 * minutes),
         ),
         "jobs": len(stage.seen.jobs),
+        "consents": len(made.consents),
         "growth": growth(made.samples),
         "verdicts": {name: {"checked": one.checked, "failures": one.failures} for name, one in verdicts.items()},
     }

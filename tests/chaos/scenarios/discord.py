@@ -2,7 +2,6 @@
 
 import json
 
-from indexer_service.v1 import indexer_pb2 as pb
 from tests.chaos import fleet, play, waves
 
 CHANNELS = waves.CHANNELS
@@ -141,12 +140,7 @@ async def revoked_grant(stage: play.Play) -> None:
         await stage.do(stage.discord, "world", {"op": "revoke_grant", "user": user})
     await stage.pause(6.0)
     for user in chosen:
-        (granted,) = await stage.do(stage.discord, "world", {"op": "consent", "user": user})
-        scopes = next(each.scopes for each in stage.fleet.users if each.id == user)
-        request = pb.PutCredentialRequest(
-            user_id=user, access_token=granted["token"], refresh_token=granted["refresh_token"], scopes=scopes
-        )
-        await stage.load.call("PutCredential", request)
+        await stage.consent(user)
 
 
 async def other_traffic(stage: play.Play) -> None:
