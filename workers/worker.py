@@ -24,8 +24,11 @@ from workers import health, scheduler
 
 PERIODIC_TASKS = ("delayed_queue", "sweep", *scheduler.REFRESH_TASKS)
 """Includes the refresh tasks even when the refresher runs them, so that their metrics exist without one too."""
-TIME_LIMIT_MS = 60_000
-"""Far beyond the longest turn. Dramatiq aborts a turn that hangs, and the sweeper enqueues its job again."""
+TIME_LIMIT_MS = 180_000
+"""
+Far beyond the longest turn, also when each operation of MongoDB takes two seconds. Dramatiq aborts a turn that hangs;
+its job goes on without it as soon as the lease of the turn expires.
+"""
 
 
 INTERRUPT_CHECK = 1.0
