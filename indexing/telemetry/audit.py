@@ -65,7 +65,7 @@ def record(**fields: object) -> None:
     """Write one line. Fields without a value are left out."""
     entry: Any = _Entry(fields)
     for handler in _HANDLERS:
-        handler.handle(entry)
+        handler.emit(entry)  # without the lock of `handle`: one thread writes
 
 
 class _Lines(logging.Formatter):

@@ -21,6 +21,8 @@ _FIELDS: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar("
 _TRACER = trace.get_tracer("discord-channel-indexer")
 _FORMAT = tracecontext.TraceContextTextMapPropagator()
 _NOTHING = contextlib.nullcontext()
+_PROVIDERS: list[trace.TracerProvider] = []
+"""What records spans: one, or none. The library would look into the environment at each call."""
 
 
 def configure(service: str) -> None:
@@ -36,7 +38,13 @@ def configure(service: str) -> None:
         named = named.merge(resources.Resource({"service.name": service}))
     provider = sdk.TracerProvider(resource=named)
     provider.add_span_processor(export.BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
+    use(provider)
+
+
+def use(provider: trace.TracerProvider) -> None:
+    """Record spans with a provider, the first one of the process."""
     trace.set_tracer_provider(provider)
+    _PROVIDERS.append(provider)
 
 
 class bound:  # noqa: N801 -- used like the functions of this module
@@ -72,11 +80,6 @@ def fields() -> Mapping[str, object]:
     return _FIELDS.get()
 
 
-def is_enabled() -> bool:
-    """Return whether spans may be recorded at all."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-
-
 @contextlib.contextmanager
 def continue_trace(name: str, serialized: str = "", kind: trace.SpanKind = trace.SpanKind.SERVER) -> Iterator[None]:
     """Restore a context that `serialize_context` returned, in this or another process, and start a span in it."""
@@ -92,7 +95,7 @@ def start_child_span(
     """Start a span below a traceparent, or a root span without one. With neither parent nor tracing, do nothing."""
     if parent:
         return _TRACER.start_as_current_span(name, context=_FORMAT.extract({"traceparent": parent}), kind=kind)
-    return _TRACER.start_as_current_span(name, context=None, kind=kind) if is_enabled() else _NOTHING
+    return _TRACER.start_as_current_span(name, context=None, kind=kind) if _PROVIDERS else _NOTHING
 
 
 def serialize_context() -> str:

@@ -13,7 +13,6 @@ import grpc.aio
 import pymongo
 import pytest
 from dramatiq import middleware
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider, export
 from opentelemetry.sdk.trace.export import in_memory_span_exporter
 
@@ -23,6 +22,7 @@ from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
 from indexing import settings
 from indexing.messaging import queue
+from indexing.telemetry import tracing
 from tests import servers
 from workers import worker
 
@@ -36,7 +36,7 @@ def spans() -> Iterator[in_memory_span_exporter.InMemorySpanExporter]:
     memory = in_memory_span_exporter.InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(export.SimpleSpanProcessor(memory))
-    trace.set_tracer_provider(provider)
+    tracing.use(provider)
     yield memory
     provider.shutdown()
 
