@@ -165,13 +165,15 @@ class ChannelFetcher:
     async def _fetch_leased(self, wanted: FetchRequest, purpose: ports.Purpose, lease: "_Lease") -> FetchResult | None:
         guild = wanted.guild
         try:
-            channels = await self._list(guild, purpose, lease)
+            channels = await self._list_unless_removed(guild, purpose, lease)
             stored = None
             if channels is not None and _needs_checking(channels, guild):
                 stored = (await self._deps.guilds.load([guild.guild_id])).get(guild.guild_id)
                 channels = await self._checked(guild, channels, stored, purpose, lease)
+        except _BotRemoved:
+            return FetchResult((), reasons.BOT_REMOVED)
         except (errors.NoAccess, errors.Gone, errors.AnswerTooLarge) as refusal:
-            return FetchResult((), await self._record_refusal(guild, lease, refusal, purpose))
+            return FetchResult((), await self._record_refusal(guild, lease, refusal))
         if channels is None:
             return None
         schedule = freshness.schedule_after_fetch(guild, channels, self._deps.clock())
@@ -181,9 +183,35 @@ class ChannelFetcher:
             if not await self._deps.guilds.store_channels(guild.guild_id, listing):
                 return None
         except errors.DocumentTooLarge as problem:
-            return FetchResult((), await self._record_refusal(guild, lease, problem, purpose))
+            return FetchResult((), await self._record_refusal(guild, lease, problem))
         self._remember(listing, guild)
         return FetchResult(channels, changed=schedule.fingerprint != guild.schedule.fingerprint)
+
+    async def _list_unless_removed(
+        self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease"
+    ) -> list[model.Channel] | None:
+        """
+        Return the listing as `_list` does; a guild that refuses although our bot is there is asked a second time.
+
+        Our bot may have come back between the refusal and the answer that it is there. A refusal that is believed lasts
+        an hour.
+
+        Raises:
+            _BotRemoved: Our bot is known to be removed; the stored channels are hidden.
+            errors.DiscordTransient: Whether the bot is in the guild cannot be verified now; nothing is stored.
+        """
+        try:
+            return await self._list(guild, purpose, lease)
+        except (errors.NoAccess, errors.Gone):
+            self._cache.drop(guild.guild_id)
+            try:
+                there = await self._bot.verify_installed(guild.guild_id, purpose)
+            except errors.IndexerError as unknown:
+                # Without this, a guild without the bot would be refused for an hour for want of a permission.
+                raise errors.DiscordTransient("the bot's membership cannot be verified") from unknown
+            if not there:
+                raise _BotRemoved from None
+        return await self._list(guild, purpose, lease)
 
     async def _list(self, guild: model.Guild, purpose: ports.Purpose, lease: "_Lease") -> list[model.Channel] | None:
         """
@@ -210,40 +238,28 @@ class ChannelFetcher:
         self._metrics.lists_verified.inc()
         self._log.warning("channels_lack_many", guild_id=guild.guild_id, known=len(before), listed=len(channels))
         await asyncio.sleep(freshness.CONFIRMATION_PAUSE)
-        return await self._list(guild, purpose, lease)
+        return await self._list_unless_removed(guild, purpose, lease)
 
     def _remember(self, listing: model.Listing, guild: model.Guild) -> None:
         indexed = model.IndexedGuild(listing.applied_to(guild), 0, tuple(listing.channels))
         self._cache.put(guild.guild_id, indexed, size=channel_views.size_of(indexed))
 
     async def _record_refusal(
-        self,
-        guild: model.Guild,
-        lease: "_Lease",
-        refusal: errors.DiscordRefused | errors.DocumentTooLarge,
-        purpose: ports.Purpose,
+        self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused | errors.DocumentTooLarge
     ) -> str:
-        """
-        Store the refusal; returns its reason. Stored channels are hidden only if the bot is known to be removed.
-
-        Raises:
-            errors.DiscordTransient: Whether the bot is in the guild cannot be verified now; nothing is stored.
-        """
+        """Store a lasting refusal; returns its reason. Stored channels stay visible."""
         self._cache.drop(guild.guild_id)
         if isinstance(refusal, errors.AnswerTooLarge | errors.DocumentTooLarge):
             self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))
-            await lease.refused(reasons.GUILD_TOO_LARGE)
-            return reasons.GUILD_TOO_LARGE
-        try:
-            there = await self._bot.verify_installed(guild.guild_id, purpose)
-        except errors.IndexerError as unknown:
-            # Without this, a guild without the bot would be refused for an hour for want of a permission.
-            raise errors.DiscordTransient("the bot's membership cannot be verified") from unknown
-        if not there:
-            return reasons.BOT_REMOVED
-        reason = reasons.NO_ACCESS if isinstance(refusal, errors.NoAccess) else reasons.GUILD_UNAVAILABLE
+            reason = reasons.GUILD_TOO_LARGE
+        else:
+            reason = reasons.NO_ACCESS if isinstance(refusal, errors.NoAccess) else reasons.GUILD_UNAVAILABLE
         await lease.refused(reason)
         return reason
+
+
+class _BotRemoved(Exception):
+    """Our bot is not in the guild any more."""
 
 
 def _at_least(cached: model.Guild, guild: model.Guild) -> bool:

@@ -85,7 +85,7 @@ async def test_a_guild_is_not_fetched_again_when_discord_refused_it(
     bench: Bench, refusal: errors.DiscordRefused, cause: str
 ) -> None:
     """The task fails with the reason; the next one is skipped with it and no call, until the refusal expires."""
-    bench.backend.discord.fail(GUILD, refusal)
+    bench.backend.discord.fail(GUILD, refusal, refusal)
 
     failed = await bench.run()
     skipped = await bench.run()
@@ -95,14 +95,28 @@ async def test_a_guild_is_not_fetched_again_when_discord_refused_it(
     assert (failed.task.state, failed.task.reason) == (model.TaskState.FAILED, cause)
     assert (skipped.task.state, skipped.task.reason) == (model.TaskState.SKIPPED, cause)
     assert again.task.state is model.TaskState.SUCCEEDED
-    assert bench.backend.discord.asked(GUILD) == 2
+    assert bench.backend.discord.asked(GUILD) == 3
+
+
+@pytest.mark.parametrize("refusal", [errors.NoAccess(403, 50001), errors.Gone(404, 10004)])
+async def test_a_guild_is_stored_when_our_bot_came_back_after_a_refusal(
+    bench: Bench, refusal: errors.DiscordRefused
+) -> None:
+    """It was away for the first call and is there for the question about it: the guild is asked a second time."""
+    bench.backend.discord.fail(GUILD, refusal)
+
+    outcome = await bench.run()
+
+    assert outcome.task.state is model.TaskState.SUCCEEDED
+    assert bench.backend.discord_calls == [GUILD, ("bot", GUILD), GUILD]
+    assert ((await bench.guild()).refusals, bench.began) == (0, 1)
 
 
 async def test_a_refusal_lasts_longer_when_it_is_repeated(bench: Bench) -> None:
     """An hour, six, a day, a week; a success resets it."""
     hours = []
     for _ in range(5):
-        bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
+        bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001), errors.NoAccess(403, 50001))
         await bench.run()
         hours.append(((await bench.guild()).retry_at - bench.backend.clock()) / 3600)
         bench.backend.clock.advance(hours[-1] * 3600)
@@ -155,8 +169,8 @@ async def test_a_task_is_retried_when_the_removal_of_our_bot_is_not_confirmed(
 
 
 async def test_a_refusal_is_ignored_when_the_job_is_forced(bench: Bench) -> None:
-    """Access granted a moment ago is seen at once; one call a minute is enough for all callers."""
-    bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001))
+    """Access granted a moment ago is seen at once; one attempt a minute is enough for all callers."""
+    bench.backend.discord.fail(GUILD, errors.NoAccess(403, 50001), errors.NoAccess(403, 50001))
     await bench.run()
 
     bench.backend.clock.advance(reasons.FORCED_RETRY_INTERVAL - 1)

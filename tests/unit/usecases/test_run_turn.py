@@ -424,7 +424,7 @@ async def test_watchers_get_every_change_when_they_watch_a_job(backend: fake_bac
 
 async def test_outcomes_are_counted_when_a_job_ends(backend: fake_backend.FakeBackend) -> None:
     """By state and reason, for the fleet's metrics."""
-    backend.discord.fail(20, errors.Gone(404, 10004))
+    backend.discord.fail(20, errors.Gone(404, 10004), errors.Gone(404, 10004))
     to = registry.CollectorRegistry()
     seen = metrics.Metrics(to).indexing
     turner = run_turn.TurnRunner(

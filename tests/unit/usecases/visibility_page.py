@@ -264,7 +264,7 @@ async def _(world: World) -> None:
 
 @state(CHANNELS, "failing", "404 although the bot is a member, within their age")
 async def _(world: World) -> None:
-    await failing(world, errors.Gone(404, 10_004))
+    await failing(world, *[errors.Gone(404, 10_004)] * 2)
 
 
 @state(CHANNELS, "failing", "the listing is too large, within their age")
@@ -274,7 +274,7 @@ async def _(world: World) -> None:
 
 @state(CHANNELS, "failing", "403 although the bot is a member")
 async def _(world: World) -> None:
-    await failing(world, errors.NoAccess(403, 50_001))
+    await failing(world, *[errors.NoAccess(403, 50_001)] * 2)
 
 
 @state(BOT, "old", "the bot was removed")
