@@ -2,6 +2,7 @@
 
 import json
 
+from indexing.usecases import bot_list
 from tests.chaos import fleet, play, waves
 
 CHANNELS = waves.CHANNELS
@@ -163,6 +164,12 @@ async def moving_world(stage: play.Play) -> None:
             await stage.do(stage.discord, "world", change)
         stage.fault()
         await stage.pause(1.0, 2.0)
+    # The fleet asks about a guild outside its set once in five seconds, for one of the starts that list it; each
+    # process asks about one such guild a second.
+    await stage.pause(bot_list.ASKED_EVERY)
+    for _ in guilds[:2]:
+        await stage.pause(bot_list.OTHERS_EVERY)
+        await stage.start(stage.users[0], force=True, watchers=1)
 
 
 async def late_rights(stage: play.Play) -> None:
