@@ -70,4 +70,4 @@ def age_of(request: Any) -> Any:  # noqa: ANN401 -- any request with a max_age
 
 def joined(rows: Sequence[bytes], rest: Any) -> bytes:  # noqa: ANN401 -- any response
     """Return an encoded response from encoded rows and its other fields."""
-    return b"".join((*rows, rest.SerializeToString()))
+    return b"".join(rows) + rest.SerializeToString()  # type: ignore[no-any-return]  # bytes

@@ -72,11 +72,15 @@ class _Serializer(itsdangerous.URLSafeSerializer):
 
     @functools.cached_property
     def _signer(self) -> itsdangerous.Signer:
-        return super().make_signer()
+        return self.make_signer()
 
-    def make_signer(self, salt: str | bytes | None = None) -> itsdangerous.Signer:  # noqa: ARG002 -- as in the base
-        """Return the signer, one for all tokens of the purpose."""
-        return self._signer
+    def dumps(self, obj: object, salt: str | bytes | None = None) -> str:  # noqa: ARG002 -- as in the base
+        """Return a token."""
+        return self._signer.sign(self.dump_payload(obj)).decode()
+
+    def loads(self, s: str | bytes, salt: str | bytes | None = None, **options: Any) -> Any:  # noqa: ANN401, ARG002 -- as in the base
+        """Return the value of a token. Raises itsdangerous.BadData."""
+        return self.load_payload(self._signer.unsign(s))
 
     def dump_payload(self, obj: object) -> bytes:
         """Return the JSON of *obj* in the alphabet of URLs, compressed if it is long."""

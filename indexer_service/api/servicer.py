@@ -381,9 +381,10 @@ def _heartbeat(request: pb.WatchProgressRequest | pb.WatchIndexRequest) -> float
 
 
 def _channel_filter(request: pb.ListChannelsRequest, check: validate.Checks) -> page_cut.ChannelFilter:
-    check(validate.max_entries, "types", request.types, most=20)
-    for place, kind in enumerate(request.types[:20]):
-        check(validate.number, validate.element("types", place), kind, least=0, most=MAX_CHANNEL_TYPE)
+    if request.types:
+        check(validate.max_entries, "types", request.types, most=20)
+        for place, kind in enumerate(request.types[:20]):
+            check(validate.number, validate.element("types", place), kind, least=0, most=MAX_CHANNEL_TYPE)
     check(validate.known_value, "order", request.order, ORDERS)
     return page_cut.ChannelFilter(
         guild_id=check(validate.snowflake, "guild_id", request.guild_id) if request.guild_id else 0,

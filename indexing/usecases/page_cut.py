@@ -28,12 +28,11 @@ NOTHING = channel_views.View([], b"", [], [])
 
 
 class Run(NamedTuple):
-    """Channels of one guild that follow each other on a page, possibly none: indexes, encoded rows and their sizes."""
+    """Channels of one guild that follow each other on a page, possibly none: those of a view from a position on."""
 
     views: channel_views.ChannelViews
-    places: Sequence[int]
-    rows: Sequence[Any]
-    sizes: Sequence[int]
+    view: channel_views.View
+    first: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,20 +108,20 @@ class PageCut:
         filters = self._wanted.selective
         walked, taken = 0, 0
         last: Place | None = None
-        for views, places, rows, sizes in make_runs(guild_ids, page, see):
-            free = self._size - len(page.rows)
-            if not filters and taken + min(free, len(rows)) * views.largest <= PAGE_BYTES:
+        for views, view, first in make_runs(guild_ids, page, see):
+            free, count = self._size - len(page.rows), len(view.rows) - first
+            if not filters and taken + min(free, count) * views.largest <= PAGE_BYTES:
                 # Whatever the sizes of its rows are, the run fits as far as there are free places.
-                if fitting := rows[:free]:
-                    taken += sum(sizes[:free])
+                if fitting := view.rows[first : first + free] if first or count > free else view.rows:
+                    taken += sum(view.sizes[first : first + free])
                     page.rows += fitting
                     page.guild_ids.add(views.guild.guild_id)
-                    last = views, places[len(fitting) - 1]
-                if len(rows) > free:
+                    last = views, view.places[first + len(fitting) - 1]
+                if count > free:
                     page.following = self._key(last)
                     return page
                 continue
-            for index in places:
+            for index in view.places[first:]:
                 walked += 1
                 full = len(page.rows) >= self._size or (page.rows and taken + views.sizes[index] > PAGE_BYTES)
                 if full or walked > MOST_WALKED:
@@ -161,11 +160,10 @@ class PageCut:
                 if len(page.missing) >= MOST_LOADED:
                     return
                 continue
-            places, _, rows, sizes = self._look(views, page, see)
+            view, first = self._look(views, page, see), 0
             if after is not None and guild_id == after[0]:
-                first = bisect.bisect_left(places, bisect.bisect_right(views.keys, after[1:]))
-                places, rows, sizes = places[first:], rows[first:], sizes[first:]
-            yield Run(views, places, rows, sizes)
+                first = bisect.bisect_left(view.places, bisect.bisect_right(views.keys, after[1:]))
+            yield Run(views, view, first)
 
     def _by_activity(self, guild_ids: Sequence[int], page: CutPage, see: See) -> Iterator[Run]:
         lists = []
@@ -179,7 +177,7 @@ class PageCut:
         for key, guild_id, index in heapq.merge(*lists):
             if self._after is None or key > self._after:
                 views = page.used[guild_id]
-                yield Run(views, (index,), (views.rows[index],), (views.sizes[index],))
+                yield Run(views, channel_views.View([index], b"", [views.rows[index]], [views.sizes[index]]), 0)
 
 
 def _position(views: channel_views.ChannelViews, index: int) -> tuple[int, ...]:
