@@ -169,7 +169,7 @@ async def moving_world(stage: play.Play) -> None:
     await stage.pause(bot_list.ASKED_EVERY)
     for _ in guilds[:2]:
         await stage.pause(bot_list.OTHERS_EVERY)
-        await stage.start(stage.users[0], force=True, watchers=1)
+        await stage.load.watch(await stage.start(stage.users[0], force=True, watchers=1))
 
 
 async def late_rights(stage: play.Play) -> None:
