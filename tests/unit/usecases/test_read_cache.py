@@ -294,6 +294,22 @@ async def test_a_hidden_channel_is_gone_after_a_second_when_versions_are_checked
     assert (hidden_before, len(made.wrong)) == (1, 1)
 
 
+async def test_following_pages_cost_no_query_when_a_page_was_checked_a_moment_ago() -> None:
+    """With checks up to a second old: the second page's check covers the guilds of the next ones."""
+    made = Scene(fake_backend.make(read_cache_max_age=1.0), 1)
+    await made.prepare()
+    await made.check_page(ALL, size=500)
+    await asyncio.sleep(1.0)
+    made.guilds.calls.clear()
+    page, pages = await made.browser.list_channels(USER, ALL, after=None, size=1), 1
+
+    while page.following:
+        page, pages = await made.browser.list_channels(USER, ALL, after=page.following, size=1), pages + 1
+
+    assert pages > 4
+    assert made.guilds.calls == ["versions", "versions"]
+
+
 async def test_a_page_costs_two_concurrent_version_queries_when_nothing_changed() -> None:
     """For the user's version and the guilds', within the time of one query."""
     made = Scene(fake_backend.make(), 2)
