@@ -2,13 +2,17 @@
 
 import json
 
-from indexing.usecases import bot_list
 from tests.chaos import fleet, play, waves
 
 CHANNELS = waves.CHANNELS
 GUILDS = "GET /users/@me/guilds"
 TOKEN = "POST /oauth2/token"
 WITH_ERRORS = ("SUCCEEDED", "SUCCEEDED_WITH_ERRORS")
+ASKED_EVERY, OTHERS_EVERY = 5.0, 1.0
+"""
+Seconds between two questions of the fleet about a guild outside the set of the bot's guilds, and of one process about
+any such guild (`indexing/usecases/bot_list.py`). The question is asked for one of the starts that list the guild.
+"""
 
 
 async def discord_outage(stage: play.Play) -> None:
@@ -164,11 +168,10 @@ async def moving_world(stage: play.Play) -> None:
             await stage.do(stage.discord, "world", change)
         stage.fault()
         await stage.pause(1.0, 2.0)
-    # The fleet asks about a guild outside its set once in five seconds, for one of the starts that list it; each
-    # process asks about one such guild a second.
-    await stage.pause(bot_list.ASKED_EVERY)
-    for _ in guilds[:2]:
-        await stage.pause(bot_list.OTHERS_EVERY)
+    await stage.pause(ASKED_EVERY)
+    # The first start may join the job of the wave, each of the others notices one guild.
+    for _ in range(3):
+        await stage.pause(OTHERS_EVERY)
         await stage.load.watch(await stage.start(stage.users[0], force=True, watchers=1))
 
 
