@@ -285,10 +285,16 @@ class AdaptiveLimit:
         """Return how many callers have acquirers that wait, *caller* included."""
         return len({*self._waiting, caller})
 
-    def observe(self, seconds: float) -> None:
-        """Record the latency of one operation, in seconds."""
+    def observe(self, seconds: float, *, answered: bool = True) -> None:
+        """Record the latency of one operation, in seconds; without an answer it does not tell how far the server is."""
         self._samples.append(seconds)
-        self.observe_least(seconds)
+        self.observe_least(seconds if answered else math.inf)
+
+    @property
+    def shortest(self) -> float:
+        """The shortest latency of the last seconds; 0 when there was none."""
+        known = min([self._shortest, *self._before])
+        return known if known < math.inf else 0.0
 
     def observe_least(self, seconds: float) -> None:
         """Record the latency of an operation that does no work, which tells only how far away the server is."""

@@ -60,14 +60,23 @@ class OperationLimit:
             asked = self._monotonic()
             if not await self._limit.acquire(self._timeout):
                 raise pymongo.errors.WaitQueueTimeoutError("too many operations are under way")
-            deadline = pymongo.timeout(max(LEAST_TIME, self._timeout - (self._monotonic() - asked)))
-        began = self._monotonic()
+            left = max(LEAST_TIME, self._timeout - (self._monotonic() - asked))
+            if left < self._limit.shortest:
+                # It would fail, and the driver would close its connection.
+                self._limit.release()
+                raise pymongo.errors.WaitQueueTimeoutError("the server is farther away than there is time left")
+            deadline = pymongo.timeout(left)
+        began, answered = self._monotonic(), False
         try:
             with deadline:
                 yield
+                answered = True
+        except pymongo.errors.PyMongoError as problem:
+            answered = not problem.timeout
+            raise
         finally:
             self._limit.release()
-            self._limit.observe(self._monotonic() - began)
+            self._limit.observe(self._monotonic() - began, answered=answered)
 
     async def probe(self, hello: Callable[[], Awaitable[object]]) -> None:
         """Measure every second how far away the server is. Never returns."""

@@ -1,6 +1,7 @@
 """Operations under way at MongoDB: how many, in what order, and for how long they may wait."""
 
 import asyncio
+import contextlib
 
 import pymongo
 import pymongo.errors
@@ -22,32 +23,64 @@ class Server:
         most: The most operations that were under way at once.
     """
 
-    def __init__(self, distance: float, width: int = 1_000, work: float = 0.001) -> None:
+    def __init__(self, distance: float, width: int = 1_000, work: float = 0.001, idle: int = 1_000) -> None:
         self.limit = operation_limit.OperationLimit(SETTINGS, lambda: clockwork.running_clock().elapsed)
         self.most = 0
         self._distance = distance
-        self._under_way = 0
+        self._under_way, self._idle = 0, idle
         self._work = work
         self._busy = asyncio.Semaphore(width)
+
+    def move(self, distance: float) -> None:
+        """Be so far away from now on."""
+        self._distance = distance
 
     async def hello(self) -> None:
         """Answer, waiting for no other operation."""
         await asyncio.sleep(self._distance)
 
-    async def ask(self, count: int = 1) -> None:
-        """Make operations, one after the other."""
-        for _ in range(count):
-            async with self.limit.operation():
-                self._under_way += 1
-                self.most = max(self.most, self._under_way)
-                await asyncio.sleep(self._distance)
-                async with self._busy:
-                    await asyncio.sleep(self._work)
+    async def ask_on(self) -> None:
+        """Make one operation after the other, whether they fail or not. Never returns."""
+        while True:
+            with contextlib.suppress(pymongo.errors.PyMongoError):
+                await self.ask()
+
+    async def ask(self) -> None:
+        """Make an operation; one that waited for its turn has only the rest of the time."""
+        asked = clockwork.running_clock().elapsed
+        async with self.limit.operation():
+            waited = clockwork.running_clock().elapsed - asked
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+            try:
+                if waited:
+                    await self._work_within(max(operation_limit.LEAST_TIME, SETTINGS.timeout - waited))
+                else:
+                    await self._use_connection()
+            finally:
                 self._under_way -= 1
+
+    async def _work_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._use_connection()
+        except TimeoutError:
+            raise pymongo.errors.NetworkTimeout("the time is over") from None
+
+    async def _use_connection(self) -> None:
+        """Work over an idle connection, or over a new one, which takes a round trip; a failure closes it."""
+        if self._idle:
+            self._idle -= 1
+        else:
+            await asyncio.sleep(self._distance)
+        await asyncio.sleep(self._distance)
+        async with self._busy:
+            await asyncio.sleep(self._work)
+        self._idle += 1
 
     async def load(self, seconds: float, askers: int = 50) -> None:
         """Have so many ask without a pause, beside the probe."""
-        tasks = [asyncio.create_task(self.ask(1_000_000)) for _ in range(askers)]
+        tasks = [asyncio.create_task(self.ask_on()) for _ in range(askers)]
         tasks.append(asyncio.create_task(self.limit.probe(self.hello)))
         await asyncio.sleep(seconds)
         for task in tasks:
@@ -65,6 +98,16 @@ async def test_operations_under_way_grow_with_the_distance_of_the_server(distanc
 
     assert server.most == most
     assert server.limit.server_is_far is (most > 4)
+
+
+async def test_operations_under_way_grow_when_those_that_waited_long_are_cut_off() -> None:
+    """One that waited nine seconds for its turn is not begun at a server two seconds away, and closes no connection."""
+    server = Server(0.001, idle=4)
+    asyncio.get_running_loop().call_later(5.0, server.move, 2.0)
+
+    await server.load(65.0, askers=100)
+
+    assert server.most == 32
 
 
 async def test_operations_under_way_stay_few_when_every_statement_waits_inside_the_server() -> None:
