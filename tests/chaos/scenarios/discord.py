@@ -169,9 +169,10 @@ async def moving_world(stage: play.Play) -> None:
         stage.fault()
         await stage.pause(1.0, 2.0)
     await stage.pause(ASKED_EVERY)
-    # The first start may join the job of the wave, each of the others notices one guild.
+    # The first start may join the job of the wave, each of the others notices one guild, and each may fetch all again.
     for _ in range(3):
         await stage.pause(OTHERS_EVERY)
+        stage.fault()
         await stage.load.watch(await stage.start(stage.users[0], force=True, watchers=1))
 
 
