@@ -181,6 +181,10 @@ class ChannelFetcher:
         listing = model.Listing(lease.fence, channels, lease.asked_at, schedule, guild, gone)
         try:
             if not await self._deps.guilds.store_channels(guild.guild_id, listing):
+                # What this process remembers may be of a guild that was erased and stored anew: it would be asked for
+                # again and again, and never stored.
+                self._cache.drop(guild.guild_id)
+                await lease.release()
                 return None
         except errors.DocumentTooLarge as problem:
             return FetchResult((), await self._record_refusal(guild, lease, problem))

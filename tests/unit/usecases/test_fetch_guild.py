@@ -21,10 +21,16 @@ PURPOSE = ports.Purpose(model.Lane.BACKGROUND, USER, "job:guild", 1.0)
 
 @dataclasses.dataclass
 class Bench:
-    """A backend with one guild and one member."""
+    """
+    A backend with one guild and one member.
+
+    Attributes:
+        process: Runs all steps, as one process does; without it each step runs in another.
+    """
 
     backend: fake_backend.FakeBackend
     began: int = 0
+    process: fetch_guild.GuildStep | None = None
 
     async def run(self, **changes: Any) -> fetch_guild.StepResult:  # noqa: ANN401 -- any field of a task, or job= and guild=
         """Run the next step of the member's task."""
@@ -38,7 +44,7 @@ class Bench:
         membership = await stored.member(self.backend.users, USER, GUILD)
         assert membership is not None
         work = fetch_guild.TaskContext(job, values.task(**changes), guild, membership, credential, began)
-        return await self.backend.guild_step.run_step(work, PURPOSE)
+        return await (self.process or self.backend.guild_step).run_step(work, PURPOSE)
 
     async def guild(self) -> model.Guild:
         """Return the guild as it is stored."""
@@ -95,6 +101,25 @@ async def test_a_guild_is_not_fetched_again_when_discord_refused_it(
     assert (failed.task.state, failed.task.reason) == (model.TaskState.FAILED, cause)
     assert (skipped.task.state, skipped.task.reason) == (model.TaskState.SKIPPED, cause)
     assert again.task.state is model.TaskState.SUCCEEDED
+    assert bench.backend.discord.asked(GUILD) == 3
+
+
+async def test_a_guild_is_stored_when_it_was_erased_since_this_process_fetched_it(bench: Bench) -> None:
+    """It was stored anew since, as unknown: what this process remembers of the erased one stops no listing for long."""
+    bench.process = bench.backend.guild_step
+    await bench.run()
+    bench.backend.guilds.forget(GUILD)
+    await bench.backend.guilds.upsert_guilds(bench.backend.discord.lists[USER], {GUILD})
+    bench.backend.clock.advance(1.0)
+    forced = values.job(force=True, created_at=bench.backend.clock())
+
+    first = await bench.run(job=forced)
+    bench.backend.clock.advance(1.0)
+    second = await bench.run(job=forced)
+
+    assert not first.task.state.terminal
+    assert second.task.state is model.TaskState.SUCCEEDED
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
     assert bench.backend.discord.asked(GUILD) == 3
 
 
