@@ -22,6 +22,7 @@ class Play:
         dice: Random numbers of the run's seed.
         faults: Faults so far; I6 allows one more fetch of a guild for each.
         foreign: Whether another client uses the bot's token, so that Discord may reject calls.
+        forces: Whether the scenario forces jobs itself; I6 allows a fetch of a guild for each of its users then.
         world_moves: Whether the scenario changes Discord's data, so that what is stored meanwhile cannot be compared.
         notes: Facts for the report.
         pace: Factor of the lengths of faults that hold, freeze or kill something.
@@ -32,7 +33,7 @@ class Play:
         self.dice = random.Random(seed)
         self.seen = invariants.Seen()
         self.faults = 0
-        self.foreign = self.world_moves = False
+        self.foreign = self.world_moves = self.forces = False
         self.notes: dict[str, object] = {}
         self.users = [user.id for user in running.users]
         self._watching: list[asyncio.Task[callers.Watched]] = []

@@ -95,7 +95,7 @@ async def _faulted_wave(scenario: Scenario, stage: play.Play, *, force: bool) ->
     watched = await stage.ends()
     stage.notes["first_wave_s"] = round(time.monotonic() - began, 1)
     await _compare(stage, "during", watched if not stage.world_moves else [])
-    await asyncio.to_thread(_count_fetches, stage, mark=0.0, force=force)
+    await asyncio.to_thread(_count_fetches, stage, mark=0.0, force=force or stage.forces)
 
 
 async def _wave_after(stage: play.Play) -> None:

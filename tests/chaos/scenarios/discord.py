@@ -157,7 +157,7 @@ async def other_traffic(stage: play.Play) -> None:
 
 async def moving_world(stage: play.Play) -> None:
     """Remove the bot, members and channels, and bring the bot and members back, while jobs run."""
-    stage.world_moves = True
+    stage.world_moves = stage.forces = True
     truth = await stage.do(stage.discord, f"truth/{stage.users[0]}")
     guilds = [guild["id"] for guild in truth["guilds"] if guild["bot"] and not guild["owner"]][:4]
     for present in (False, True):
@@ -178,7 +178,7 @@ async def moving_world(stage: play.Play) -> None:
 
 async def late_rights(stage: play.Play) -> None:
     """Hold a process' writes to MongoDB; take roles away and hide channels meanwhile; then deliver the writes."""
-    stage.world_moves = True
+    stage.world_moves = stage.forces = True
     await stage.pause(0.5, 1.5)
     name = stage.dice.choice(stage.fleet.processes)
     links = stage.to("mongodb", name)
