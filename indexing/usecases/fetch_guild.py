@@ -91,7 +91,7 @@ class GuildStep:
         now = self._deps.clock()
         if reasons.is_negatively_cached(work.guild, now=now, force=work.job.force):
             return _ended(work.task, model.TaskState.SKIPPED, work.guild.reason or reasons.NO_ACCESS)
-        guild = self._reader.newest(work.guild)
+        guild = self._newest(work)
         if not self._is_served_by(work, guild):
             if freshness.is_held(guild.lease_until, now):
                 return self._retry_when_fetched_elsewhere(work.task)
@@ -101,7 +101,7 @@ class GuildStep:
             if read is not None:
                 return self._count_visible(work, read.channels) if not read.reason else _refused(work.task, read.reason)
             await self._reader.wait_for_other(guild.guild_id)
-            guild = self._reader.newest(work.guild)
+            guild = self._newest(work)
             if not self._is_served_by(work, guild):
                 current = await self._deps.guilds.get([guild.guild_id])
                 guild = current.get(guild.guild_id, guild)
@@ -109,6 +109,9 @@ class GuildStep:
                 return self._retry_when_fetched_elsewhere(work.task)
         self._metrics.saved.inc()
         return self._count_visible(work, await self._reader.channels(guild))
+
+    def _newest(self, work: TaskContext) -> model.Guild:
+        return self._reader.newest(work.guild, work.job.created_at)
 
     def _is_served_by(self, work: TaskContext, guild: model.Guild) -> bool:
         """Return whether the stored channels of the guild are fresh enough for the job."""
@@ -182,7 +185,7 @@ class GuildStep:
     async def _count_with_roles(
         self, work: TaskContext, member: model.Membership, roles: Collection[int]
     ) -> model.GuildTask:
-        guild = self._reader.newest(work.guild)
+        guild = self._newest(work)
         count = 0
         if not self._trust.hides_channels(guild, member, self._deps.clock()):
             count = len(permissions.visible_channels(member, await self._reader.channels(guild), roles))

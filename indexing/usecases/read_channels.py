@@ -92,10 +92,18 @@ class ChannelFetcher:
         self._requests: dict[int, _Request] = {}
         self._loads = concurrency.Coalescer(self._load)
 
-    def newest(self, guild: model.Guild) -> model.Guild:
-        """Return the newest known version of the guild: as given, or as a later fetch of this process left it."""
+    def newest(self, guild: model.Guild, loaded_since: float) -> model.Guild:
+        """
+        Return the newest known version of the guild: as given, or as a later fetch of this process left it.
+
+        *guild* was loaded after *loaded_since*. If it has no channels although this process fetched them before that,
+        it was erased and stored anew.
+        """
         cached = self._cache.get(guild.guild_id)
-        return cached.guild if cached is not None and _at_least(cached.guild, guild) else guild
+        if cached is None or not _at_least(cached.guild, guild):
+            return guild
+        is_anew = guild.fetched_at is None and (cached.guild.fetched_at or 0.0) < loaded_since
+        return guild if is_anew else cached.guild
 
     async def channels(self, guild: model.Guild) -> Sequence[model.Channel]:
         """Return the channels of a fetched guild, as of *guild* or newer; 1 round trip unless cached."""

@@ -104,20 +104,37 @@ async def test_a_guild_is_not_fetched_again_when_discord_refused_it(
     assert bench.backend.discord.asked(GUILD) == 3
 
 
-async def test_a_guild_is_stored_when_it_was_erased_since_this_process_fetched_it(bench: Bench) -> None:
-    """It was stored anew since, as unknown: what this process remembers of the erased one stops no listing for long."""
+async def erased_and_stored_anew(bench: Bench) -> None:
+    """Have one process fetch the guild, then erase it as with its last known member, and store it as unknown."""
     bench.process = bench.backend.guild_step
     await bench.run()
     bench.backend.guilds.forget(GUILD)
     await bench.backend.guilds.upsert_guilds(bench.backend.discord.lists[USER], {GUILD})
-    bench.backend.clock.advance(1.0)
-    forced = values.job(force=True, created_at=bench.backend.clock())
 
-    first = await bench.run(job=forced)
-    bench.backend.clock.advance(1.0)
-    second = await bench.run(job=forced)
 
-    assert not first.task.state.terminal
+async def test_a_guild_is_stored_when_it_was_erased_since_this_process_fetched_it(bench: Bench) -> None:
+    """A job that loaded the guild after its erasure does not use what the process remembers of the erased one."""
+    await erased_and_stored_anew(bench)
+    bench.backend.clock.advance(1.0)
+
+    outcome = await bench.run(job=values.job(force=True, created_at=bench.backend.clock()))
+
+    assert outcome.task.state is model.TaskState.SUCCEEDED
+    assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
+    assert bench.backend.discord.asked(GUILD) == 2
+
+
+async def test_a_guild_is_fetched_twice_when_its_erasure_is_noticed_by_the_store(bench: Bench) -> None:
+    """A job that is older than the first fetch cannot tell; the refused listing makes the process forget the guild."""
+    old = values.job(created_at=bench.backend.clock() - 10.0)
+    await erased_and_stored_anew(bench)
+    bench.backend.clock.advance(bench.backend.config.max_age)
+
+    first = await bench.run(job=old)
+    bench.backend.clock.advance(1.0)
+    second = await bench.run(job=old)
+
+    assert first.task.state is model.TaskState.QUEUED
     assert second.task.state is model.TaskState.SUCCEEDED
     assert await stored.list_channels(bench.backend.guilds, [GUILD]) == [OPEN, CLOSED]
     assert bench.backend.discord.asked(GUILD) == 3
