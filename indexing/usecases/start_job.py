@@ -195,12 +195,14 @@ class StartJob:
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
     async def _first_turn(self, job: model.Job, limits: turn_state.TurnLimits, caller: str) -> None:
-        left = max(0.0, limits.until - self._deps.clock())
-        if self._limit is not None and not await self._limit.acquire(left, caller):
+        asked = self._deps.clock()
+        if self._limit is not None and not await self._limit.acquire(max(0.0, limits.until - asked), caller):
             await self._hand_over(job)
             return
         try:
-            await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), job.next_turn_at)
+            # A first turn that begins late has as much time for its list as one that begins at once.
+            due = job.next_turn_at + max(0.0, self._deps.clock() - asked)
+            await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), due)
             await self._turn_runner.run_turn(turns.Turn(job.job_id, 0, callers=job.callers), limits)
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=job.job_id, reason=problem.reason, error=str(problem))

@@ -467,6 +467,21 @@ async def test_the_list_is_asked_once_when_a_worker_runs_the_first_turn_for_long
     assert (await backend.get_job(started.job.job_id)).state is model.JobState.SUCCEEDED
 
 
+async def test_a_first_turn_that_begins_late_is_taken_over_later(backend: fake_backend.FakeBackend) -> None:
+    """It waited 1.5 of the caller's 2 s for its place: the worker comes after 5.5 s instead of 4."""
+    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
+    assert await limit.acquire(0.0, "other")
+    asyncio.get_running_loop().call_later(1.5, limit.release, "other")
+    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
+    backend.discord.latency = 3.0
+    now = backend.clock()
+
+    started = await case.start(USER, wait=2.0, immediate=1, force=False)
+
+    assert backend.queue.waiting[turns.Turn(started.job.job_id, 1)] - now == pytest.approx(5.5)
+    await case.drain(60.0)
+
+
 async def test_a_light_caller_is_served_when_a_heavy_one_has_too_many_starts_waiting(
     backend: fake_backend.FakeBackend,
 ) -> None:
