@@ -292,9 +292,8 @@ class AdaptiveLimit:
 
     @property
     def shortest(self) -> float:
-        """The shortest latency of the last seconds; 0 when there was none."""
-        known = min([self._shortest, *self._before])
-        return known if known < math.inf else 0.0
+        """The shortest latency of the last seconds; infinite when there was none."""
+        return min([self._shortest, *self._before])
 
     def observe_least(self, seconds: float) -> None:
         """Record the latency of an operation that does no work, which tells only how far away the server is."""
@@ -302,7 +301,7 @@ class AdaptiveLimit:
         now = self._monotonic()
         if now - self._since < self.PERIOD:
             return
-        shortest = min([self._shortest, *self._before])
+        shortest = self.shortest
         self._before.append(self._shortest)
         usual = statistics.median(self._samples) if self._samples else 0.0
         self._samples, self._shortest, self._since = [], math.inf, now

@@ -10,6 +10,7 @@ every second, which waits for no lock of the server: one in which every statemen
 import asyncio
 import concurrent.futures
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -61,7 +62,7 @@ class OperationLimit:
             if not await self._limit.acquire(self._timeout):
                 raise pymongo.errors.WaitQueueTimeoutError("too many operations are under way")
             left = max(LEAST_TIME, self._timeout - (self._monotonic() - asked))
-            if left < self._limit.shortest:
+            if left < self._limit.shortest < math.inf:
                 # It would fail, and the driver would close its connection.
                 self._limit.release()
                 raise pymongo.errors.WaitQueueTimeoutError("the server is farther away than there is time left")

@@ -228,7 +228,7 @@ class Browse:
             guild_ids = self._shown_ids(user, wanted.guild_id)
             page = cut.page(guild_ids, self._viewer_of(user, max_age, outdated))
             used = {key: views.version for key, views in page.used.items()}
-            # Whoever reads a second page is likely to go on.
+            # A caller who asks for a second page usually asks for the next ones too.
             following = guild_ids[bisect.bisect_left(guild_ids, after[0]) :] if after else ()
             current = await self._cache.check(user, used, following)
             if current.user is user and not current.changed and not page.missing and not self._has_renewed(page):

@@ -259,7 +259,7 @@ class ChannelFetcher:
     async def _record_refusal(
         self, guild: model.Guild, lease: "_Lease", refusal: errors.DiscordRefused | errors.DocumentTooLarge
     ) -> str:
-        """Store a lasting refusal; returns its reason. Stored channels stay visible."""
+        """Store a lasting refusal; returns its reason."""
         self._cache.drop(guild.guild_id)
         if isinstance(refusal, errors.AnswerTooLarge | errors.DocumentTooLarge):
             self._log.error("guild_too_large", guild_id=guild.guild_id, error=str(refusal))

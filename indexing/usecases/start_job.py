@@ -203,7 +203,7 @@ class StartJob:
             # A first turn that begins late has as much time for its list as one that begins at once.
             due = job.next_turn_at + max(0.0, self._deps.clock() - asked)
             await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), due)
-            await self._turn_runner.run_turn(turns.Turn(job.job_id, 0, callers=job.callers), limits)
+            await self._turn_runner.run_turn(turns.turn_after(job), limits)
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=job.job_id, reason=problem.reason, error=str(problem))
         except Exception:  # noqa: BLE001 -- the task's result is not awaited; the sweeper takes the job over
@@ -215,7 +215,7 @@ class StartJob:
     async def _hand_over(self, job: model.Job) -> None:
         """Have a worker run the first turn."""
         try:
-            await self._deps.queue.enqueue(turns.Turn(job.job_id, 0, callers=job.callers))
+            await self._deps.queue.enqueue(turns.turn_after(job))
         except errors.QueueUnavailable as problem:
             self._log.warning("turn_not_enqueued", job=job.job_id, error=str(problem))
 

@@ -29,6 +29,15 @@ def starter(backend: fake_backend.FakeBackend) -> start_job.StartJob:
     return start_job.StartJob(backend.deps, backend.config, backend.turn_runner)
 
 
+async def starter_without_place(
+    backend: fake_backend.FakeBackend,
+) -> tuple[start_job.StartJob, concurrency.AdaptiveLimit]:
+    """Return the use case with one place for first turns, which another caller has, and the limit."""
+    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
+    assert await limit.acquire(0.0, "other")
+    return start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit), limit
+
+
 def states(started: start_job.StartResult) -> list[str]:
     """Return the states of the rows, best guild first."""
     return [row.state.value for row in started.tasks]
@@ -433,9 +442,7 @@ async def test_a_worker_runs_the_first_turn_when_the_service_has_no_place_for_it
     backend: fake_backend.FakeBackend,
 ) -> None:
     """It does not wait for the sweeper, and stands in its caller's line."""
-    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
-    assert await limit.acquire(0.0, "other")
-    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
+    case, _ = await starter_without_place(backend)
 
     started = await case.start(USER, wait=1.0, immediate=1, force=False, caller="shop")
     await case.drain(1.0)
@@ -450,9 +457,7 @@ async def test_the_list_is_asked_once_when_a_worker_runs_the_first_turn_for_long
     backend: fake_backend.FakeBackend,
 ) -> None:
     """The turn that follows a first turn of this process does not overtake that of a worker."""
-    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
-    assert await limit.acquire(0.0, "other")
-    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
+    case, _ = await starter_without_place(backend)
     backend.discord.latency = 5.0
 
     started = await case.start(USER, wait=1.0, immediate=1, force=False)
@@ -469,10 +474,8 @@ async def test_the_list_is_asked_once_when_a_worker_runs_the_first_turn_for_long
 
 async def test_a_first_turn_that_begins_late_is_taken_over_later(backend: fake_backend.FakeBackend) -> None:
     """It waited 1.5 of the caller's 2 s for its place: the worker comes after 5.5 s instead of 4."""
-    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
-    assert await limit.acquire(0.0, "other")
+    case, limit = await starter_without_place(backend)
     asyncio.get_running_loop().call_later(1.5, limit.release, "other")
-    case = start_job.StartJob(backend.deps, backend.config, backend.turn_runner, limit)
     backend.discord.latency = 3.0
     now = backend.clock()
 
