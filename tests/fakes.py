@@ -276,7 +276,7 @@ class MemoryGuilds:
 
     async def upsert_guilds(
         self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
-    ) -> set[int]:
+    ) -> tuple[dict[int, model.Guild], set[int]]:
         """Store names and icons, and where our bot is."""
         new = {row.guild_id for row in guilds} - self._guilds.keys()
         for row in guilds:
@@ -294,7 +294,7 @@ class MemoryGuilds:
             if row.guild_id in new and viewed_at is not None and access is not model.Access.NOT_INSTALLED:
                 known = dataclasses.replace(known, last_viewed_at=viewed_at, demand=1)
             self._guilds[row.guild_id] = known
-        return new
+        return await self.get([row.guild_id for row in guilds]), new
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:
         """Hide what was read."""

@@ -207,14 +207,14 @@ class Guilds(Protocol):
 
     async def upsert_guilds(
         self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
-    ) -> set[int]:
+    ) -> tuple[dict[int, model.Guild], set[int]]:
         """
         Store names and icons, and which of the guilds have our bot; with None, access does not change.
 
         Guilds that are new begin with a view at *viewed_at* and one user who waits, if it is given.
 
         Returns:
-            The ids of the guilds that were new.
+            The guilds as stored, by id, without those that were erased meanwhile; and the ids of those that were new.
         """
 
     async def mark_bot_removed(self, guild_ids: Collection[int], now: float) -> None:

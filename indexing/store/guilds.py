@@ -70,7 +70,8 @@ PURGED = {"access": 1, "channels": 1, "activity": 1, "version": 1}
 
 class Guilds:
     """
-    Port `ports.Guilds`. Round trips: one for each method, 2 for `upsert_guilds`, up to 3 for `acquire_lease`.
+    Port `ports.Guilds`. Round trips: one for each method, 2 for `upsert_guilds` (3 when a guild changed), up to 3 for
+    `acquire_lease`.
 
     With *proofs*, the fetch time of a guild that the Gateway feeds is the moment up to which its session is complete.
     """
@@ -95,7 +96,9 @@ class Guilds:
     async def get(self, guild_ids: Collection[int]) -> dict[int, model.Guild]:
         """Return the stored guilds, by id, without their channels."""
         proven = await self._read_proofs()
-        rows = await database.find_by_ids(self._guilds, guild_ids, HEAD)
+        return self._guilds_of(await database.find_by_ids(self._guilds, guild_ids, HEAD), proven)
+
+    def _guilds_of(self, rows: Collection[database.Document], proven: shards.ProofTable) -> dict[int, model.Guild]:
         if len(self._fences) > MOST_FENCES:
             self._fences.clear()
         self._fences |= {row["_id"]: row.get("fence") for row in rows}
@@ -124,29 +127,33 @@ class Guilds:
 
     async def upsert_guilds(
         self, guilds: Sequence[model.UserGuild], installed: Collection[int] | None, *, viewed_at: float | None = None
-    ) -> set[int]:
-        """Store names, icons and sizes, and which of the guilds have our bot. Only changes of what was read."""
-        fields = {"name": 1, "icon": 1, "people": 1, "access": 1, "version": 1}
-        rows = await database.find_by_ids(self._guilds, [guild.guild_id for guild in guilds], fields)
-        before = {row["_id"]: row for row in rows}
+    ) -> tuple[dict[int, model.Guild], set[int]]:
+        """
+        Store names, icons and sizes, and which of the guilds have our bot; returns the guilds, and which were new.
+
+        Only changes of what was read are written, and only guilds that others may have written are read again.
+        """
+        proven = await self._read_proofs()
+        before = {row["_id"]: row for row in await database.find_by_ids(self._guilds, _ids_of(guilds), HEAD)}
         new, changes, changed = [], [], []
         for guild in guilds:
             old = before.get(guild.guild_id)
             has_bot = None if installed is None else guild.guild_id in installed
             change = _listed(guild, old, has_bot=has_bot)
             if old is None:
-                first = database.first_version()
-                row = {"_id": guild.guild_id, **UNREAD, **change, "version": first, "fence": first}
-                if viewed_at is not None and change["access"] != model.Access.NOT_INSTALLED.value:
-                    row |= {"looked_at": viewed_at, "waiting": 1}
-                new.append(row)
+                new.append(_unread(guild.guild_id, change, viewed_at))
             elif any(old.get(name) != value for name, value in change.items()):
                 as_read = {"_id": guild.guild_id, "version": old.get("version")}
                 changes.append(pymongo.UpdateOne(as_read, {"$set": change, "$inc": {"version": 1}}))
                 changed.append(guild.guild_id)
         inserted, _ = await asyncio.gather(database.insert_new(self._guilds, new), self._write(changes))
         self._announce([*changed, *(row["_id"] for row in new)])
-        return set(inserted)
+        for guild_id in changed:
+            del before[guild_id]
+        before |= {row["_id"]: row for row in new if row["_id"] in inserted}
+        if others := [guild_id for guild_id in _ids_of(guilds) if guild_id not in before]:
+            before |= {row["_id"]: row for row in await database.find_by_ids(self._guilds, others, HEAD)}
+        return self._guilds_of(before.values(), proven), set(inserted)
 
     async def _write(self, changes: list[pymongo.UpdateOne]) -> None:
         if changes:
@@ -313,6 +320,19 @@ class Guilds:
     ) -> bool:
         update = {"$set": {**change, "lease_until": 0.0}} | ({"$inc": dict(more)} if more else {})
         return await self._writer.update({"_id": guild_id, "fence": fence}, update)
+
+
+def _ids_of(guilds: Collection[model.UserGuild]) -> list[int]:
+    return [guild.guild_id for guild in guilds]
+
+
+def _unread(guild_id: int, listed: database.Document, viewed_at: float | None) -> database.Document:
+    """Return the document of a new guild, with a view and a user who waits if it was viewed and has our bot."""
+    first = database.first_version()
+    row = {"_id": guild_id, **UNREAD, **listed, "version": first, "fence": first}
+    if viewed_at is not None and listed["access"] != model.Access.NOT_INSTALLED.value:
+        row |= {"looked_at": viewed_at, "waiting": 1}
+    return row
 
 
 def _by_count(guild_ids: Collection[int]) -> dict[int, list[int]]:

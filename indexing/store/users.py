@@ -181,7 +181,7 @@ class Users:
         listed = {guild.guild_id for guild in guilds}
         mark = b""
         if listed != known.memberships.keys():
-            found = await self._grow_roster(known.user_id, listed | known.memberships.keys(), known.erasure)
+            found = await self._grow_roster(known, listed | known.memberships.keys())
             if found is None:
                 return False
             mark = found
@@ -218,23 +218,34 @@ class Users:
             present = row.get("roles_changed_at") or {}
             left |= {field for field in changed if present.get(field.removeprefix(CHANGED_AT)) is None}
 
-    async def _grow_roster(self, user_id: int, guild_ids: AbstractSet[int], erasure: int | None) -> bytes | None:
+    async def _grow_roster(self, known: model.User, guild_ids: AbstractSet[int]) -> bytes | None:
         """
-        Add guilds to the roster of a user whose latest erasure is *erasure*; returns a mark until it grows again.
+        Add guilds to the user's roster; returns a mark, which it has until it grows again.
 
         None when the user was erased since: the roster must not come back.
         """
         mark = os.urandom(8)
-        changed = {"mark": mark} | ({} if erasure is None else {"erased": erasure})
+        if known.listed_at is None and known.erasure is None and await self._insert_roster(known, guild_ids, mark):
+            return mark
+        changed = {"mark": mark} | ({} if known.erasure is None else {"erased": known.erasure})
         update = {"$addToSet": {"guild_ids": {"$each": sorted(guild_ids)}}, "$set": changed}
         try:
             with database.translated():
                 await self._rosters.update_one(
-                    {"_id": user_id, "erased": {"$in": [None, erasure]}}, update, upsert=True
+                    {"_id": known.user_id, "erased": {"$in": [None, known.erasure]}}, update, upsert=True
                 )
         except pymongo.errors.DuplicateKeyError:
             return None
         return mark
+
+    async def _insert_roster(self, known: model.User, guild_ids: AbstractSet[int], mark: bytes) -> bool:
+        """Store a first roster, at half the cost of an upsert; False when there is one, if only of an erasure."""
+        try:
+            with database.translated():
+                await self._rosters.insert_one({"_id": known.user_id, "guild_ids": sorted(guild_ids), "mark": mark})
+        except pymongo.errors.DuplicateKeyError:
+            return False
+        return True
 
     async def _mark_roster(self, user_id: int) -> bytes:
         """Give the roster a new mark, if there is one; returns the mark, which it has until it grows."""
@@ -300,6 +311,10 @@ def _list_changes(
     # The previous release stores a list without the second time: it is not proven to be the user's.
     set_: database.Document = {**rights_fields(rights), "listed_at": asked_at, "list_proven_at": asked_at}
     unset: database.Document = {}
+    if known.listed_at is None and not known.memberships:
+        # One field in place of one a guild: two thirds of the cost.
+        set_["roles_changed_at"] = {str(guild.guild_id): asked_at for guild in guilds}
+        return set_, unset
     for guild_id, owner, permissions in rights:
         before = known.memberships.get(guild_id)
         if before is not None and (before.owner, before.permissions) == (owner, permissions):

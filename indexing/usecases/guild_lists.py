@@ -173,12 +173,11 @@ class GuildLists:
         A guild erased meanwhile is stored again.
         """
         now = self._deps.clock()
-        ids = [guild.guild_id for guild in listed]
-        new = await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
-        guilds, user = await asyncio.gather(self._deps.guilds.get(ids), self._deps.users.load(user_id))
-        if len(guilds) < len(ids):
-            new |= await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
-            guilds, user = await asyncio.gather(self._deps.guilds.get(ids), self._deps.users.load(user_id))
+        guilds, new = await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
+        if len(guilds) < len(listed):
+            guilds, more = await self._deps.guilds.upsert_guilds(listed, with_bot, viewed_at=now)
+            new |= more
+        user = await self._deps.users.load(user_id)
         fetched = [guild.guild_id for guild in guilds.values() if guild.fetched_at is not None]
         removed = [guild_id for guild_id in fetched if with_bot is not None and guild_id not in with_bot]
         if removed:

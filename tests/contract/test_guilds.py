@@ -280,13 +280,29 @@ async def test_a_new_guild_begins_with_a_view_and_a_request_when_its_list_says_s
     """A guild that was known, or that lacks our bot, does not."""
     rows = [values.user_guild(key) for key in (GUILD, OTHER, OTHER + 1)]
 
-    new = await guilds.upsert_guilds(rows, {GUILD, OTHER}, viewed_at=NOW)
+    _, new = await guilds.upsert_guilds(rows, {GUILD, OTHER}, viewed_at=NOW)
 
     assert new == {OTHER, OTHER + 1}
     found = await guilds.get([GUILD, OTHER, OTHER + 1])
     assert (found[GUILD].last_viewed_at, found[GUILD].demand) == (None, 0)
     assert (found[OTHER].last_viewed_at, found[OTHER].demand) == (NOW, 1)
     assert (found[OTHER + 1].last_viewed_at, found[OTHER + 1].demand) == (None, 0)
+
+
+async def test_storing_a_list_returns_its_guilds_as_a_later_read_does(guilds: ports.Guilds) -> None:
+    """New ones, changed ones, and those that stay as they are."""
+    await guilds.upsert_guilds([values.user_guild(key, name="same") for key in (GUILD, OTHER)], {GUILD, OTHER})
+    rows = [values.user_guild(OTHER, name="same"), values.user_guild(GUILD, name="other"), values.user_guild(77)]
+
+    found, new = await guilds.upsert_guilds(rows, {GUILD, 77}, viewed_at=NOW)
+
+    names = {key: (guild.name, guild.access) for key, guild in found.items()}
+    assert names == {
+        OTHER: ("same", model.Access.NOT_INSTALLED),
+        GUILD: ("other", model.Access.INSTALLED),
+        77: (values.user_guild(77).name, model.Access.INSTALLED),
+    }
+    assert (new, found) == ({77}, await guilds.get([OTHER, GUILD, 77]))
 
 
 async def test_guilds_are_found_and_viewed_when_they_need_several_statements(guilds: ports.Guilds) -> None:

@@ -10,7 +10,7 @@ from prometheus_client import registry
 from indexing import errors, settings
 from indexing.domain import freshness, model
 from indexing.messaging import redis_client
-from indexing.store import database, guilds
+from indexing.store import credentials, database, guilds, users
 from indexing.telemetry import metrics
 from tests import servers, values
 
@@ -116,6 +116,50 @@ async def test_a_lease_costs_one_command_unless_another_process_had_it_since(mon
         assert costs == [{"find": 0, "insert": 0, "update": 1}, {"find": 1, "insert": 0, "update": 2}]
         first = fences[0] or 0
         assert fences == [first, first + 1, first + 2]
+
+
+async def test_the_guilds_of_a_list_cost_two_commands_when_they_are_stored_and_returned(mongodb_url: str) -> None:
+    """One when all of them are as they were; only one that has changed is read again."""
+    to = registry.CollectorRegistry()
+    config = settings.MongoSettings(url=mongodb_url, database="listed")
+    async with database.open_database(config) as plain:
+        await plain.client.drop_database(config.database)
+    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+        store, costs = guilds.Guilds(db), []
+        for names in (["a", "b"], ["a", "b"], ["a", "x"]):
+            before = {name: asked(to, name) for name in COMMANDS}
+            rows = [values.user_guild(number, name=name) for number, name in enumerate(names, 1)]
+            found, _ = await store.upsert_guilds(rows, {1, 2})
+            costs.append({name: asked(to, name) - count for name, count in before.items()})
+            assert [found[number].name for number in (1, 2)] == names
+
+    assert costs == [
+        {"find": 1, "insert": 1, "update": 0},
+        {"find": 1, "insert": 0, "update": 0},
+        {"find": 2, "insert": 0, "update": 1},
+    ]
+
+
+async def test_a_first_guild_list_costs_two_commands_when_it_is_stored(mongodb_url: str) -> None:
+    """The roster is inserted; one that is there, because the process ended in between, grows by another command."""
+    to = registry.CollectorRegistry()
+    config = settings.MongoSettings(url=mongodb_url, database="rosters")
+    async with database.open_database(config) as plain:
+        await plain.client.drop_database(config.database)
+        await plain["rosters"].insert_one({"_id": 2, "guild_ids": [9]})
+    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+        store, costs = users.Users(db, credentials.Vault((b"k" * 32,))), []
+        for user_id in (1, 2):
+            await store.put_credential(user_id, values.credential())
+            known = await store.load(user_id)
+            assert known is not None
+            before = {name: asked(to, name) for name in COMMANDS}
+            assert await store.replace_guild_list(known, [values.user_guild(7)], 5.0)
+            costs.append({name: asked(to, name) - count for name, count in before.items()})
+        rosters = [row["guild_ids"] for row in await db["rosters"].find({}).sort("_id", 1).to_list(None)]
+
+    assert costs == [{"find": 0, "insert": 1, "update": 1}, {"find": 0, "insert": 1, "update": 2}]
+    assert rosters == [[7], [9, 7]]
 
 
 COMMANDS = ("find", "insert", "update")
