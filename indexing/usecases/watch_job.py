@@ -7,7 +7,7 @@ fewer, merged updates instead of a growing queue.
 """
 
 import dataclasses
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from indexing import concurrency, errors
 from indexing.domain import id_sets, job_updates, model, ports
@@ -15,6 +15,7 @@ from indexing.usecases import memberships
 
 TOKEN_TOO_OLD = "TOKEN_TOO_OLD"  # noqa: S105 -- a reason, not a secret
 EVENTS_LOST = "EVENTS_LOST"
+NO_GUILDS = id_sets.pack_ids(())
 BATCH_WINDOW = 0.1
 """Seconds for which a check waits for others, so that one query checks the jobs of many watchers."""
 
@@ -134,14 +135,15 @@ class JobWatcher:
         position, resumes = await self._find_position(job.job_id, options.after)
         subscription = await self._deps.events.subscribe(job.job_id, position)
         try:
-            guild_ids = await self._memberships.load(job.user_id)
-            current, sent, tally = await self.find_job(job_id=job.job_id), None, None
-            if not resumes or current.state.terminal:
+            current, tasks, guild_ids = await self._load(job, resumes=resumes)
+            sent, tally = None, None
+            if tasks is not None:
                 # No update follows the end of a job, so a resuming watcher gets a snapshot of those since its position.
                 # A watcher at the first position has seen no update and therefore lost none.
                 reason = "" if resumes or options.after in {None, ports.FIRST_POSITION} else TOKEN_TOO_OLD
-                yield await self._snapshot(current, reason, guild_ids), position
+                yield _snapshot(current, tasks, reason, guild_ids), position
                 sent = _visible_fields(current)
+                del tasks
             while not current.state.terminal:
                 update = await subscription.next(options.heartbeat - BATCH_WINDOW)
                 if update is not None:
@@ -152,7 +154,7 @@ class JobWatcher:
                 elif not options.disconnect_reason():
                     current, lost = await self._check_silence(current, position)
                     yield (
-                        await self._snapshot(current, EVENTS_LOST, None) if lost else Heartbeat(self._deps.clock()),
+                        await self._resume_after_loss(current) if lost else Heartbeat(self._deps.clock()),
                         position,
                     )
                     sent, tally = (_visible_fields(current), None) if lost else (sent, tally)
@@ -204,12 +206,32 @@ class JobWatcher:
         lost = {key for key in listed if key not in held or jobs[key[0]].state.terminal}
         return {key: (jobs[key[0]], key in lost) if key[0] in jobs else None for key in keys}
 
-    async def _snapshot(self, job: model.Job, reason: str, guild_ids: bytes | None) -> Snapshot:
-        """Return the tasks of the packed guilds that the user is in, which are loaded when they are None."""
-        if guild_ids is None:
-            guild_ids = await self._memberships.load(job.user_id)
-        rows = await self._deps.jobs.list_tasks(job.job_id)
-        return Snapshot(job, job_updates.tally_of(rows), tuple(memberships.without_left(rows, guild_ids)), reason)
+    async def _load(
+        self, job: model.Job, *, resumes: bool
+    ) -> tuple[model.Job, Sequence[model.GuildTask] | None, bytes]:
+        """Return the job as it is now, its tasks if a snapshot is needed, and the packed guilds that the user is in."""
+        tasks: Sequence[model.GuildTask] | None = None
+        if resumes:
+            job = await self.find_job(job_id=job.job_id)
+            if job.state.terminal:
+                tasks = await self._deps.jobs.list_tasks(job.job_id)
+        else:
+            found = await self._deps.jobs.load(job.job_id)
+            if found is None:
+                raise errors.JobNotFound(job.job_id)
+            job, tasks = found
+        # A job without tasks has nothing to hide yet; the first update with one loads the memberships.
+        has_none = tasks is not None and not tasks
+        return job, tasks, NO_GUILDS if has_none else await self._memberships.load(job.user_id)
+
+    async def _resume_after_loss(self, job: model.Job) -> Snapshot:
+        guild_ids = await self._memberships.load(job.user_id)
+        return _snapshot(job, await self._deps.jobs.list_tasks(job.job_id), EVENTS_LOST, guild_ids)
+
+
+def _snapshot(job: model.Job, tasks: Sequence[model.GuildTask], reason: str, guild_ids: bytes) -> Snapshot:
+    """Return the tasks of the packed guilds that the user is in; the tally counts all."""
+    return Snapshot(job, job_updates.tally_of(tasks), tuple(memberships.without_left(tasks, guild_ids)), reason)
 
 
 def _visible_fields(job: model.Job) -> tuple[object, ...]:
