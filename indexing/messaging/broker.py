@@ -4,8 +4,10 @@ Dramatiq's broker, made safe for outages, failovers and wrong clocks.
 It records a heartbeat of each consumer, which tells a consumer that hangs from one that is idle.
 """
 
+import collections
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -24,9 +26,13 @@ HEARTBEAT_MS = 30_000
 """Age of a process's last heartbeat after which Dramatiq counts it as dead."""
 POLL_MS = 100
 """
-Longest pause between two polls of an empty queue. Dramatiq's own setting also wakes every idle thread as often, which
-takes 3 % of a core with 128 threads.
+Longest pause between two polls of an empty queue, which another process may have filled. What this process enqueues
+ends the pause: it releases the turns that it has found due.
 """
+UNUSED_POLL_MS = 1_000
+"""The same for Dramatiq's queue of delayed messages, which is not used."""
+FIRST_POLL_MS = 5
+"""Pause after the first poll that found nothing; each further one is twice as long."""
 WORKER = "worker-"
 """Prefix of the broker ids of workers. Processes that only enqueue send heartbeats too."""
 
@@ -49,25 +55,38 @@ class Broker(RedisBroker):
     It would log any other error as a bug of its own and leave the message in the set of unacknowledged ones.
     """
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 -- Dramatiq's
+    def __init__(self, *, pauses: tuple[int, int] = (FIRST_POLL_MS, POLL_MS), **options: Any) -> None:  # noqa: ANN401 -- Dramatiq's
+        """*pauses* are the shortest and the longest between two polls, in milliseconds; *options* are Dramatiq's."""
+        self._pauses = pauses
         super().__init__(**options)  # type: ignore[no-untyped-call]  # dramatiq leaves it untyped
         dispatch: Any = self.scripts["dispatch"].script
         self.scripts["dispatch"] = self.client.register_script(DISPATCH_CLOCK + dispatch)
         self.last_heartbeat: dict[str, float] = {}
         """Monotonic time of the last heartbeat of each queue's consumer, in seconds."""
+        self._arrivals: dict[str, threading.Event] = collections.defaultdict(threading.Event)
+        """Set when this process has enqueued a message."""
         self._held: dict[str, set[str]] = {}
         """Ids of the messages that this process has of each queue and has not acknowledged."""
         self._log = logs.get(__name__)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
-        """Return a consumer, which waits *timeout* milliseconds for a message, at most `POLL_MS`."""
+        """Return a consumer, which polls an empty queue every *timeout* milliseconds, or more often."""
 
         def record_heartbeat() -> None:
             self.last_heartbeat[queue_name] = time.monotonic()
 
         held = self._held.setdefault(queue_name, set())
-        consumer = super().consume(queue_name, prefetch, min(timeout, POLL_MS))
-        return _Consumer(consumer, record_heartbeat, held, lambda: self._return_lost(queue_name, held))
+        # Dramatiq's consumer would sleep for its timeout; this one waits itself.
+        consumer = super().consume(queue_name, prefetch, 1)
+        shortest, longest = self._pauses if queue_name in turns.QUEUES else (UNUSED_POLL_MS, UNUSED_POLL_MS)
+        wait = _Wait(self._arrivals[queue_name], shortest, min(timeout, longest))
+        return _Consumer(consumer, record_heartbeat, held, lambda: self._return_lost(queue_name, held), wait)
+
+    def enqueue(self, message: dramatiq.Message[Any], *, delay: int | None = None) -> dramatiq.Message[Any]:
+        """Enqueue a message, and have this process's consumer look for it at once."""
+        enqueued = super().enqueue(message, delay=delay)
+        self._arrivals[enqueued.queue_name].set()
+        return enqueued
 
     def _return_lost(self, queue_name: str, held: set[str]) -> None:
         """Return messages to the queue that Redis gave to this process in a reply that was lost."""
@@ -76,6 +95,26 @@ class Broker(RedisBroker):
         if lost:
             self.do_requeue(queue_name, *lost)
             self._log.warning("lost_messages_returned", queue=queue_name, messages=len(lost))
+
+
+class _Wait:
+    """The pauses between polls of one consumer."""
+
+    def __init__(self, arrival: threading.Event, shortest_ms: int, longest_ms: int) -> None:
+        self._arrival = arrival
+        self._shortest_ms, self._longest_ms = shortest_ms, longest_ms
+        self._next_ms = shortest_ms
+
+    def reset(self) -> None:
+        """Begin with short pauses, because there was a message."""
+        self._next_ms = self._shortest_ms
+
+    def wait(self) -> None:
+        """Pause, or return at once when a message has arrived since the last pause."""
+        pause_ms = min(self._next_ms, self._longest_ms)
+        self._next_ms = 2 * pause_ms
+        if self._arrival.wait(pause_ms / 1000):
+            self._arrival.clear()
 
 
 class _Consumer(dramatiq.Consumer):
@@ -91,11 +130,13 @@ class _Consumer(dramatiq.Consumer):
         record_heartbeat: Callable[[], None],
         held: set[str],
         return_lost: Callable[[], None],
+        wait: _Wait,
     ) -> None:
         self._consumer = consumer
         self._record_heartbeat = record_heartbeat
         self._held = held
         self._return_lost: Callable[[], None] | None = return_lost
+        self._wait = wait
         record_heartbeat()
 
     def __next__(self) -> dramatiq.MessageProxy | None:
@@ -106,7 +147,10 @@ class _Consumer(dramatiq.Consumer):
                 self._return_lost()
                 self._return_lost = None
             message = next(self._consumer)
-        if message is not None:
+        if message is None:
+            self._wait.wait()
+        else:
+            self._wait.reset()
             self._held.add(message.options["redis_message_id"])
         return message
 

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -26,6 +27,7 @@ LONG = 5.0
 PAST = 1_000.0
 """An epoch second that is in the past of any clock."""
 FUTURE = 60.0
+HOUR_MS = 3_600_000
 PLENTY = 1_000
 """Room in Dramatiq's queue that no test uses up."""
 
@@ -273,6 +275,28 @@ def test_a_consumer_sends_a_heartbeat_when_it_polls(redis_settings: settings.Red
     broker.client.connection_pool.disconnect()
 
     assert turns.QUEUE in broker.last_heartbeat
+
+
+def test_a_consumer_that_pauses_looks_at_once_when_its_process_releases_a_turn(
+    redis_settings: settings.RedisSettings,
+) -> None:
+    """However long the pauses are: here they are longer than a test may take."""
+    client = redis_client_module.open_threaded_client(redis_settings)
+    broker = queue.Broker(client=client, middleware=[], pauses=(HOUR_MS, HOUR_MS))
+    broker.declare_queue(turns.QUEUE)
+    consumer = broker.consume(turns.QUEUE, timeout=HOUR_MS)
+    found: list[dramatiq.MessageProxy | None] = []
+    polling = threading.Thread(target=lambda: found.extend([next(consumer), next(consumer)]), daemon=True)
+
+    polling.start()
+    message: dramatiq.Message[Any] = dramatiq.Message(turns.QUEUE, turns.ACTOR, (), TURN.payload(), {})
+    broker.enqueue(message)
+    # A poll that already found it is followed by a pause, which the next message ends.
+    broker.enqueue(message.copy())
+    polling.join(timeout=30.0)
+    client.connection_pool.disconnect()
+
+    assert TURN in [turns.parse(message.kwargs) for message in found if message is not None]
 
 
 async def set_redis_clock_back(client: redis.asyncio.Redis, seconds: float) -> None:
