@@ -40,6 +40,11 @@ RETRY_EARLY = 0.5
 position. Never more than half of its `max_wait`."""
 SCOPE_LABELS = {"global": "global", "route": "user", "shared": "shared", "edge": "egress"}
 """Metric label of each scope: Discord's words for what a 429 stops, and egress for the edge in front of Discord."""
+PROBE = "probe"
+"""Reason of a wait for the answer to a route's first call, which goes alone."""
+MOST_WOKEN = 8
+"""Waiters up to which that answer ends their waits. More would use up the global budget before the first call of the
+route that they need next, and then wait for its answer with permits unused."""
 STOPPED_CALLER = "caller"
 """Reason of a wait because tokens of the caller were refused."""
 MAX_REMEMBERED = 10_000
@@ -82,6 +87,7 @@ class Limiter:
         self._prefix = uuid.uuid4().hex[:8]
         self._ids = itertools.count()
         self._limits: dict[str, route_limits.RouteLimit] = {}
+        self._probe_waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._blocked_until: dict[str, float] = {}
         self._stopped_until: dict[str, float] = {}
         self._exchange_time = 0.0
@@ -136,7 +142,7 @@ class Limiter:
             returns = charge.shared and decision.budget == "global"
             if decision.seconds > left:
                 raise self._refusal(charge, decision, max_wait)
-            await self._sleep(max(decision.seconds - max(WAKE_EARLY, self._exchange_time), 0.001))
+            await self._sleep_before_retry(charge, decision)
             self._metrics.waited.labels(charge.lane.value, decision.budget).inc(decision.seconds)
             woken = True
 
@@ -226,6 +232,23 @@ class Limiter:
             self._batcher.add_settlement(self._unused(permit), urgent=True)
             raise
 
+    async def _sleep_before_retry(self, charge: limits.Charge, wait: protocol.Wait) -> None:
+        """Sleep until shortly before the wait is over; few that wait for a route's first answer wake with it."""
+        pause = self._sleep(max(wait.seconds - max(WAKE_EARLY, self._exchange_time), 0.001))
+        if wait.reason != PROBE:
+            await pause
+            return
+        sleeping = asyncio.ensure_future(pause)
+        waiters = self._probe_waiters.setdefault(charge.route_key, set())
+        waiters.add(sleeping)
+        try:
+            await asyncio.wait({sleeping})
+        finally:
+            sleeping.cancel()
+            waiters.discard(sleeping)
+            if not waiters and self._probe_waiters.get(charge.route_key) is waiters:
+                del self._probe_waiters[charge.route_key]
+
     def _unused(self, permit: Permit) -> protocol.Settlement:
         return protocol.Settlement(permit, None, self._clock())
 
@@ -245,6 +268,9 @@ class Limiter:
         if len(self._limits) > MAX_REMEMBERED:
             self._limits.clear()
         self._limits[charge.route_key] = limit
+        if limit.known and len(waiters := self._probe_waiters.pop(charge.route_key, set())) <= MOST_WOKEN:
+            for sleeping in waiters:
+                sleeping.cancel()
 
     def _remember_wait(self, charge: limits.Charge, wait: protocol.Wait) -> None:
         """Remember until when such requests must wait: until then they are not urgent."""

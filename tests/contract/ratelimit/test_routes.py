@@ -32,6 +32,25 @@ async def test_only_one_call_is_in_flight_when_the_route_is_unknown(process: fle
     assert refusal.retry_after <= 0.2
 
 
+@pytest.mark.parametrize(("waiters", "at_once"), [(limiter.MOST_WOKEN, True), (limiter.MOST_WOKEN + 1, False)])
+async def test_few_callers_go_on_at_once_when_their_process_has_the_first_answer(
+    process: fleet.Process,
+    waiters: int,
+    at_once: bool,  # noqa: FBT001 -- a parameter
+) -> None:
+    """Many wait as long as they were told, so that they do not use up the budget before the next route's first call."""
+    clock = asyncio.get_running_loop().time
+    first = await process.take(no_user(1))
+    waiting = [asyncio.create_task(process.take(no_user(guild), max_wait=1.0)) for guild in range(2, 2 + waiters)]
+    await asyncio.sleep(0.02)
+
+    answered = clock()
+    await process.settle(first, fleet.headers(49, 50, 10.0))
+    await asyncio.gather(*waiting)
+
+    assert (clock() - answered < 0.02) is at_once
+
+
 async def test_all_processes_use_the_limit_when_one_has_read_the_first_answer(
     process: fleet.Process, shared: fleet.Fleet
 ) -> None:
