@@ -3,9 +3,13 @@
 import asyncio
 import collections
 import contextlib
+import contextvars
 import dataclasses
+import heapq
+import itertools
 import math
 import statistics
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -168,11 +172,18 @@ class GroupCommit(Generic[Item]):
         self._pending: list[tuple[Item, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._ended = float("-inf")
+        self._hurry = asyncio.Event()
 
-    async def submit(self, item: Item) -> None:
-        """Return when *item* is written. Cancelling the caller does not withdraw the item."""
+    async def submit(self, item: Item, *, urgent: bool = False) -> None:
+        """
+        Return when *item* is written, an urgent one and those before it without a pause.
+
+        Cancelling the caller does not withdraw the item.
+        """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((item, done))
+        if urgent:
+            self._hurry.set()
         if self._task is None:
             self._task = spawn_shared(self._run())
         await done
@@ -181,9 +192,12 @@ class GroupCommit(Generic[Item]):
         loop = asyncio.get_running_loop()
         try:
             while self._pending:
-                pause = self._ended + self._interval - loop.time()
                 # Sleep even without a pause: items submitted in the same tick join the batch.
-                await asyncio.sleep(max(0.0, pause))
+                await asyncio.sleep(0)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(self._ended + self._interval):
+                        await self._hurry.wait()
+                self._hurry.clear()
                 batch, self._pending = self._pending, []
                 await self._write(batch)
                 self._ended = loop.time()
@@ -233,6 +247,31 @@ class LimitRule:
         return min(self.most, self.base * max(1.0, shortest / self.near))
 
 
+_SINCE: "contextvars.ContextVar[float | None]" = contextvars.ContextVar("since", default=None)
+
+
+@contextlib.contextmanager
+def by_age() -> Iterator[None]:
+    """
+    Let the operations of this block, and of tasks that begin in it, go before those of blocks that began later.
+
+    With more to do than a server can bear, work that takes turns ends late, all of it. By age, the first ends soon and
+    the last no later. A block within another has its age, and ends it for the task.
+    """
+    if _SINCE.get() is None:
+        _SINCE.set(time.perf_counter())
+    try:
+        yield
+    finally:
+        _SINCE.set(None)
+
+
+def rank_of_operation() -> float:
+    """Return the rank of an operation that begins now: the smaller, the sooner it goes."""
+    since = _SINCE.get()
+    return time.perf_counter() if since is None else since
+
+
 class AdaptiveLimit:
     """
     A limit of concurrent work that adapts to the latency of the server.
@@ -265,7 +304,9 @@ class AdaptiveLimit:
         self._before: collections.deque[float] = collections.deque(maxlen=self.WINDOW - 1)
         self._since = monotonic()
         self._running: collections.Counter[str] = collections.Counter()
-        self._waiting: dict[str, collections.deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, list[tuple[float, int, asyncio.Future[None]]]] = {}
+        """For each caller a heap of those that wait."""
+        self._count = itertools.count()
 
     @property
     def limit(self) -> int:
@@ -323,29 +364,37 @@ class AdaptiveLimit:
         self._running[caller] += 1
         return True
 
-    async def acquire(self, max_wait: float, caller: str = "") -> bool:
-        """Take a slot, waiting in the caller's queue; returns False after *max_wait* seconds without one."""
+    async def acquire(self, max_wait: float, caller: str = "", *, rank: float = 0.0) -> bool:
+        """
+        Take a slot, waiting in the caller's queue; returns False after *max_wait* seconds without one.
+
+        The queue is in the order of *rank*, and of the calls where it is equal.
+        """
         if self.try_acquire(caller):
             return True
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(caller, collections.deque()).append(slot)
+        entry = rank, next(self._count), slot
+        heapq.heappush(self._waiting.setdefault(caller, []), entry)
         try:
             async with asyncio.timeout(max_wait):
                 await slot
         except TimeoutError:
-            return self._give_up(slot, caller)
+            return self._give_up(entry, caller)
         except asyncio.CancelledError:
-            if self._give_up(slot, caller):
+            if self._give_up(entry, caller):
                 self.release(caller)
             raise
         return True
 
-    def _give_up(self, slot: "asyncio.Future[None]", caller: str) -> bool:
+    def _give_up(self, entry: tuple[float, int, "asyncio.Future[None]"], caller: str) -> bool:
         """Leave the queue; returns whether the slot was assigned just before."""
+        slot = entry[2]
         if slot.done() and not slot.cancelled():
             return True
-        if slot in self._waiting.get(caller, ()):
-            self._waiting[caller].remove(slot)
+        queue = self._waiting.get(caller, [])
+        if entry in queue:
+            queue.remove(entry)
+            heapq.heapify(queue)
             self._forget_if_idle(caller)
         return False
 
@@ -361,7 +410,7 @@ class AdaptiveLimit:
             # just released still counts, or with a single slot the caller that had it would be as good as the others.
             caller = min(self._waiting, key=lambda name: self._running[name] + (name == released_by))
             queue = self._waiting.pop(caller)
-            slot = queue.popleft()
+            slot = heapq.heappop(queue)[2]
             if queue:
                 self._waiting[caller] = queue
             if not slot.done():

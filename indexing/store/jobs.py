@@ -142,7 +142,8 @@ class Jobs:
         before = self._fields(known)
         change = {name: value for name, value in self._fields(changed).items() if value != before[name]}
         change |= {f"tasks.{task.guild_id}": _changing(task) for task in tasks}
-        return await self._update(known, change)
+        # A turn that ends waits for nothing but this.
+        return await self._update(known, change, urgent=True)
 
     async def postpone(self, job: model.Job, due: float, *, unfinished: int | None = None) -> bool:
         """Change the due time of the next turn, if the job's turn is current; returns whether it was."""
@@ -152,8 +153,8 @@ class Jobs:
         # Not in the order of the owner's writes: the sweeper does not own the job.
         return await self._writer.update(_owned(job), {"$set": change})
 
-    async def _update(self, job: model.Job, change: database.Document) -> bool:
-        return await self._writer.update(_owned(job), {"$set": change}, ordered=True)
+    async def _update(self, job: model.Job, change: database.Document, *, urgent: bool = False) -> bool:
+        return await self._writer.update(_owned(job), {"$set": change}, ordered=True, urgent=urgent)
 
     async def list_overdue(self, now: float, limit: int) -> list[model.Job]:
         """Return active jobs whose next turn was due before *now*, or is due so late that the clock was set back."""

@@ -172,9 +172,13 @@ class Writer:
         self._group = concurrency.GroupCommit(self._commit, interval=interval)
         self._log = logs.get(__name__)
 
-    async def update(self, wanted: database.Document, update: database.Document, *, ordered: bool = False) -> bool:
+    async def update(
+        self, wanted: database.Document, update: database.Document, *, ordered: bool = False, urgent: bool = False
+    ) -> bool:
         """
         Apply *update* to the document that matches *wanted*, which names its `_id`; returns whether one did.
+
+        An *urgent* statement does not wait for others to go with it.
 
         *ordered* statements need a document that only this writer writes until another owner sets its step to 0.
 
@@ -185,7 +189,7 @@ class Writer:
         mark = os.urandom(8)
         marked = {**update, "$set": {**update.get("$set", {}), "by": mark}}
         statement = _Statement(wanted, marked, mark, ordered)
-        await self._group.submit(statement)
+        await self._group.submit(statement, urgent=urgent)
         if statement.too_large is not None:
             raise statement.too_large
         return statement.applied

@@ -138,8 +138,11 @@ class TurnRunner:
         run = turn_state.TurnState(job, limits, credential, {task.guild_id: task for task in tasks})
         if job.listed:
             await self._load_tasks(run)
-        elif not await self._list_guilds(run):
-            return
+        else:
+            # While many users start, each list is stored soon, before the guilds of those that are stored.
+            with concurrency.by_age():
+                if not await self._list_guilds(run):
+                    return
         if not await self._time.start(run, began_at):
             await self._erase_late_writes(run.job, run)
             return

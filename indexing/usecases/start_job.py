@@ -27,9 +27,10 @@ NEW_BOT_WAIT = 1.0
 """Longest time, in seconds, for finding out whether our bot was installed since the last job."""
 HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
-FIRST_TURN_TRIPS = 5.0
-"""Length of a first turn up to its list, in units of what `start` takes before it. It is added to the grace, so that
-with a slow store no worker takes over a job whose list is about to be stored, and asks for the list again."""
+FIRST_TURN_TRIPS = 10.0
+"""Round trips to MongoDB of a first turn until its list is stored; `start` makes one before it and measures it. Their
+time is added to the grace, so that with a slow store no worker takes over a job whose list is about to be stored, and
+asks for the list again."""
 
 
 class Disposition(enum.StrEnum):

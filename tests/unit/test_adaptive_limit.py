@@ -49,6 +49,24 @@ async def bench() -> Bench:
     return Bench()
 
 
+async def test_the_smallest_rank_goes_first_in_the_queue_of_a_caller(bench: Bench) -> None:
+    """Those of one rank in the order of their requests; one that gives up leaves the others in order."""
+    await bench.ask("a", "a")
+    served = []
+
+    async def queue(name: str, rank: float, max_wait: float = LONG) -> None:
+        if await bench.limit.acquire(max_wait, "a", rank=rank):
+            served.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        for name, rank, max_wait in [("late", 3.0, LONG), ("gone", 1.0, 0.5), ("x", 2.0, LONG), ("y", 2.0, LONG)]:
+            group.create_task(queue(name, rank, max_wait))
+        await asyncio.sleep(1.0)
+        await bench.release("a", "a", "a")
+
+    assert served == ["x", "y", "late"]
+
+
 async def test_a_light_caller_gets_the_next_slot_when_a_heavy_one_has_many_in_the_queue(bench: Bench) -> None:
     """It waits for one slot to be free, not for the other's queue."""
     await bench.ask(*["heavy"] * 50, "light")

@@ -266,10 +266,10 @@ class RecordingCommit:
             raise errors.StoreUnavailable("simulated")
 
 
-async def submit(group: concurrency.GroupCommit[int], item: int, *, after: float = 0.0) -> float:
+async def submit(group: concurrency.GroupCommit[int], item: int, *, after: float = 0.0, urgent: bool = False) -> float:
     """Submit one item after a delay; returns when it was written."""
     await asyncio.sleep(after)
-    await group.submit(item)
+    await group.submit(item, urgent=urgent)
     return clockwork.running_clock().elapsed
 
 
@@ -296,6 +296,24 @@ async def test_writes_are_paced_when_items_keep_arriving() -> None:
     assert commit.began == pytest.approx([0.0, 6.0, 12.0])
     assert commit.batches == [[0], list(range(1, 13)), list(range(13, 20))]
     assert written == pytest.approx([1.0] + [7.0] * 12 + [13.0] * 7)
+
+
+async def test_an_item_is_written_without_a_pause_when_it_is_urgent() -> None:
+    """With all that waits; the next one that is not urgent waits for its time."""
+    commit = RecordingCommit()
+    group = concurrency.GroupCommit(commit, interval=5.0)
+
+    written = await asyncio.gather(
+        submit(group, 1),
+        submit(group, 2, after=1.5),
+        submit(group, 3, after=2.0, urgent=True),
+        submit(group, 4, after=2.5, urgent=True),
+        submit(group, 5, after=4.5),
+    )
+
+    assert commit.began == pytest.approx([0.0, 2.0, 3.0, 9.0])
+    assert commit.batches == [[1], [2, 3], [4], [5]]
+    assert written == pytest.approx([1.0, 3.0, 3.0, 4.0, 10.0])
 
 
 async def test_the_next_write_waits_when_the_current_one_is_slower_than_the_pace() -> None:

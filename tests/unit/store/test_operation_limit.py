@@ -7,7 +7,7 @@ import pymongo
 import pymongo.errors
 import pytest
 
-from indexing import settings
+from indexing import concurrency, settings
 from indexing.store import operation_limit
 from tests import clockwork
 
@@ -117,6 +117,35 @@ async def test_operations_under_way_stay_few_when_every_statement_waits_inside_t
     await server.load(60.0, askers=8)
 
     assert server.most == 4
+
+
+async def test_operations_of_older_work_go_first_when_many_wait() -> None:
+    """Also those that are asked for later, in a task of the work; what follows the work has its own age."""
+    limit = operation_limit.OperationLimit(SETTINGS, lambda: clockwork.running_clock().elapsed)
+    done: list[str] = []
+
+    async def operate(name: str) -> None:
+        async with limit.operation():
+            done.append(name)
+            await asyncio.sleep(1.0)
+
+    async def work() -> None:
+        with concurrency.by_age():
+            await asyncio.sleep(0.2)
+            with concurrency.by_age():
+                await asyncio.create_task(operate("older"))
+        await operate("after it")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(work())
+        for _ in range(SETTINGS.connections):
+            group.create_task(operate("under way"))
+        await asyncio.sleep(0.1)
+        for _ in range(SETTINGS.connections):
+            group.create_task(operate("younger"))
+
+    younger = ["younger"] * SETTINGS.connections
+    assert done == ["under way"] * SETTINGS.connections + ["older", *younger[1:], "younger", "after it"]
 
 
 async def test_operation_fails_when_no_other_ends_within_the_timeout() -> None:
