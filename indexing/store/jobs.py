@@ -11,7 +11,8 @@ task that is open in an ended job is read as ended with the job's state and reas
 
 | what | round trips | bytes |
 |---|---|---|
-| begin a turn, with the job and its tasks | 1 | 5.5 KB for 60 tasks |
+| create a job, owned by its first turn if that begins at once | 1 | 0.4 KB |
+| begin a turn, with the job and its tasks | 2 | 5.5 KB for 60 tasks |
 | changed tasks, the next turn, the end of the job, or several of these | 1 | 60 a task |
 """
 
@@ -52,15 +53,17 @@ class Jobs:
 
     async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
         """Store *job* unless its user has an active one; returns the stored one and whether it is new."""
+        begun = {"began_at": job.created_at, writer.STEP: 0} if job.turn else {}
+        row = {"_id": job.job_id, **self._fields(job), **begun, "guilds": b"", "tasks": {}}
         for _ in range(TRIES):
             try:
                 with database.translated():
-                    await self._jobs.insert_one({"_id": job.job_id, **self._fields(job), "guilds": b"", "tasks": {}})
+                    await self._jobs.insert_one(row)
             except pymongo.errors.DuplicateKeyError:
                 with database.translated():
-                    row = await self._jobs.find_one({"user_id": job.user_id, "active": True}, HEAD)
-                if row is not None:
-                    return job_of(row), False
+                    active = await self._jobs.find_one({"user_id": job.user_id, "active": True}, HEAD)
+                if active is not None:
+                    return job_of(active), False
             else:
                 return job, True
         raise errors.StoreUnavailable("a user's jobs end faster than they can be joined")

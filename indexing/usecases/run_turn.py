@@ -81,7 +81,17 @@ class TurnRunner:
             if await self._deps.user_data.is_job_erased(turn.job_id):
                 await self._deps.events.delete_streams([turn.job_id])
             return False
-        job, tasks = owned
+        await self._run_and_note(*owned, limits, now)
+        return True
+
+    async def run_begun(self, job: model.Job, limits: turn_state.TurnLimits) -> None:
+        """Run the first turn of a new job that it owns already. Raises what `run_turn` raises."""
+        await self._run_and_note(job, [], limits, self._deps.clock())
+
+    async def _run_and_note(
+        self, job: model.Job, tasks: list[model.GuildTask], limits: turn_state.TurnLimits, now: float
+    ) -> None:
+        """Run a turn that owns its job, and note in the job how it failed."""
         with self._metrics.turns.time(), logs.bound(job=job.job_id, user=job.user_id):
             try:
                 if job.unfinished > MOST_UNFINISHED:
@@ -102,7 +112,6 @@ class TurnRunner:
                 with contextlib.suppress(errors.IndexerError):
                     await self._retry_later(job)
                 raise
-        return True
 
     def _forgive(self, job: model.Job) -> None:
         """Record the end of a turn when the store is back, so that it does not count as lost."""

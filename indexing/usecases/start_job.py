@@ -27,10 +27,12 @@ NEW_BOT_WAIT = 1.0
 """Longest time, in seconds, for finding out whether our bot was installed since the last job."""
 HANDOVER_GRACE = 2.0
 """Seconds that the first turn may run past the caller's wait, before a worker takes the job over."""
-FIRST_TURN_TRIPS = 10.0
-"""Round trips to MongoDB of a first turn until its list is stored; `start` makes one before it and measures it. Their
+FIRST_TURN_TRIPS = 9.0
+"""
+Round trips to MongoDB from a job's creation until its list is stored; `start` makes one before and measures it. Their
 time is added to the grace, so that with a slow store no worker takes over a job whose list is about to be stored, and
-asks for the list again."""
+asks for the list again.
+"""
 
 
 class Disposition(enum.StrEnum):
@@ -107,8 +109,15 @@ class StartJob:
         self._refuse_when_overloaded(caller)
         now = self._deps.clock()
         due = now + wait + HANDOVER_GRACE + FIRST_TURN_TRIPS * max(0.0, now - began)
+        begins = self._limit is None or self._limit.try_acquire(caller)
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=due, force=force)
-        job, created = await self._deps.jobs.create_or_join(job_callers.with_caller(planned, caller))
+        created = False
+        try:
+            planned = job_callers.with_caller(model.begun(planned) if begins else planned, caller)
+            job, created = await self._deps.jobs.create_or_join(planned)
+        finally:
+            if begins and not created:
+                self._release(caller)
         if not created:
             return await self._join(job, wait, caller)
         limits = turn_state.TurnLimits(model.Lane.INTERACTIVE, self._deps.clock() + wait, max(1, immediate), immediate)
@@ -195,23 +204,30 @@ class StartJob:
             return False
         return self._deps.clock() - last.created_at < self._config.list_max_age
 
+    def _release(self, caller: str) -> None:
+        if self._limit is not None:
+            self._limit.release(caller)
+
     async def _first_turn(self, job: model.Job, limits: turn_state.TurnLimits, caller: str) -> None:
+        """Run the first turn of a job, which owns the job if there was a place for it."""
         asked = self._deps.clock()
-        if self._limit is not None and not await self._limit.acquire(max(0.0, limits.until - asked), caller):
+        if job.turn == 0 and self._limit and not await self._limit.acquire(max(0.0, limits.until - asked), caller):
             await self._hand_over(job)
             return
         try:
             # A first turn that begins late has as much time for its list as one that begins at once.
             due = job.next_turn_at + max(0.0, self._deps.clock() - asked)
             await self._deps.queue.schedule(turns.Turn(job.job_id, 1, callers=job.callers), due)
-            await self._turn_runner.run_turn(turns.turn_after(job), limits)
+            if job.turn == 0:
+                await self._turn_runner.run_turn(turns.turn_after(job), limits)
+            else:
+                await self._turn_runner.run_begun(job, limits)
         except errors.IndexerError as problem:
             self._log.warning("first_turn_failed", job=job.job_id, reason=problem.reason, error=str(problem))
         except Exception:  # noqa: BLE001 -- the task's result is not awaited; the sweeper takes the job over
             self._log.exception("first_turn_crashed", job=job.job_id)
         finally:
-            if self._limit is not None:
-                self._limit.release(caller)
+            self._release(caller)
 
     async def _hand_over(self, job: model.Job) -> None:
         """Have a worker run the first turn."""

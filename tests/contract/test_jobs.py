@@ -163,6 +163,20 @@ async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) 
     assert await jobs.load(JOB) == (job, [])
 
 
+async def test_a_job_is_owned_by_its_first_turn_when_it_is_stored_as_begun(jobs: ports.Jobs) -> None:
+    """Which writes as one that began later does; no other first turn begins, and the second ends its rights."""
+    planned = model.begun(values.job(JOB))
+
+    started = await jobs.create_or_join(planned)
+    other = await jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)
+    listed = await jobs.add_tasks(planned, [values.task(5)])
+    second, tasks = await next_turn(jobs, 1)
+    late = await jobs.write_tasks(planned, [values.task(5, revision=9)])
+
+    assert (started, other, listed, late) == ((planned, True), None, True, False)
+    assert (second.turn, second.unfinished, second.listed, tasks) == (2, 2, True, [values.task(5)])
+
+
 async def test_a_turn_gets_the_current_tasks_when_it_begins(jobs: ports.Jobs) -> None:
     """By position, with the changes of earlier turns."""
     job = await begun(jobs)

@@ -2,11 +2,12 @@
 
 import asyncio
 import dataclasses
+from typing import cast
 
 import pytest
 
 from indexing import concurrency, errors
-from indexing.domain import model, turns
+from indexing.domain import model, ports, turns
 from indexing.usecases import maintenance, start_job
 from tests import fake_backend, values
 
@@ -483,6 +484,37 @@ async def test_a_first_turn_that_begins_late_is_taken_over_later(backend: fake_b
 
     assert backend.queue.waiting[turns.Turn(started.job.job_id, 1)] - now == pytest.approx(5.5)
     await case.drain(60.0)
+
+
+async def test_a_place_is_free_again_when_the_job_cannot_be_stored_or_another_start_stored_one(
+    backend: fake_backend.FakeBackend,
+) -> None:
+    """The place is taken before, so that the job is stored as owned by its first turn."""
+    limit = concurrency.AdaptiveLimit(backend.clock, concurrency.LimitRule(1, 1, 1))
+    outcomes: list[errors.IndexerError | None] = [errors.StoreUnavailable("away"), None]
+
+    class Jobs:
+        """Jobs of which none can be stored at first, and then another process stores one."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(backend.jobs, name)
+
+        async def create_or_join(self, job: model.Job) -> tuple[model.Job, bool]:
+            """Fail, or join the other process's job."""
+            if problem := outcomes.pop(0):
+                raise problem
+            await backend.jobs.create_or_join(values.job("f" * 32, user_id=job.user_id))
+            return await backend.jobs.create_or_join(job)
+
+    deps = dataclasses.replace(backend.deps, jobs=cast("ports.Jobs", Jobs()))
+    case = start_job.StartJob(deps, backend.config, backend.turn_runner, limit)
+
+    with pytest.raises(errors.StoreUnavailable):
+        await case.start(USER, wait=1.0, immediate=1, force=False)
+    after_failure = limit.running
+    joined = await case.start(USER, wait=1.0, immediate=1, force=False)
+
+    assert (after_failure, joined.disposition, limit.running) == (0, start_job.Disposition.JOINED, 0)
 
 
 async def test_a_light_caller_is_served_when_a_heavy_one_has_too_many_starts_waiting(
