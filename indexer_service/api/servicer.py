@@ -20,7 +20,7 @@ from indexer_service.api import (
 )
 from indexer_service.v1 import indexer_pb2 as pb
 from indexer_service.v1 import indexer_pb2_grpc as pb_grpc
-from indexing import concurrency, errors
+from indexing import errors, precedence
 from indexing.domain import job_callers, job_updates, model, ports
 from indexing.ratelimit import limiter
 from indexing.telemetry import logs
@@ -97,7 +97,7 @@ class Servicer(lookups.Lookups, pb_grpc.IndexerServiceServicer):  # type: ignore
             wait = check(validate.wait, requested, default=2.0, most=10.0, remaining=context.time_remaining())
             check(validate.number, "immediate_guilds", immediate, least=0, most=25)
         name = self._check_caller()
-        with concurrency.by_age():
+        with precedence.by_age():
             joined = await self._join_cache.get(user_id)
             if joined is not None:
                 await self._note_join(joined, name)

@@ -444,8 +444,3 @@ def new_job(job_id: str, user_id: int, *, now: float, due: float, force: bool) -
         waiting_for="",
         waiting_until=0.0,
     )
-
-
-def begun(job: Job) -> Job:
-    """Return a new job as owned by its first turn; the next one is due as the first would be, and takes it over."""
-    return dataclasses.replace(job, turn=1, unfinished=1)

@@ -41,6 +41,11 @@ def turn_after(job: model.Job) -> Turn:
     return Turn(job.job_id, job.turn, callers=job.callers)
 
 
+def begun(job: model.Job) -> model.Job:
+    """Return a new job as owned by its first turn; the next one is due as the first would be, and takes it over."""
+    return dataclasses.replace(job, turn=1, unfinished=1)
+
+
 def parse(payload: dict[str, object]) -> Turn:
     """Return the turn in a message; fields of a newer version are ignored."""
     return Turn(

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pymongo
 import pymongo.errors
 
-from indexing import concurrency, settings
+from indexing import concurrency, precedence, settings
 
 NEAR = 0.01
 """Seconds of the shortest latency up to which no more than MONGODB_CONNECTIONS operations are under way."""
@@ -31,7 +31,7 @@ PROBE_INTERVAL = 1.0
 
 
 class OperationLimit:
-    """Bounds the operations under way, in the order of `concurrency.by_age`, and measures how long the server takes."""
+    """Bounds the operations under way, in the order of `precedence.by_age`, and measures how long the server takes."""
 
     def __init__(self, config: settings.MongoSettings, monotonic: Callable[[], float] = time.perf_counter) -> None:
         self._base = config.connections
@@ -59,7 +59,7 @@ class OperationLimit:
         deadline: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if not self._limit.try_acquire():
             asked = self._monotonic()
-            if not await self._limit.acquire(self._timeout, rank=concurrency.rank_of_operation()):
+            if not await self._limit.acquire(self._timeout, rank=precedence.rank_of_operation()):
                 raise pymongo.errors.WaitQueueTimeoutError("too many operations are under way")
             left = max(LEAST_TIME, self._timeout - (self._monotonic() - asked))
             if left < self._limit.shortest < math.inf:

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from indexing import concurrency, errors, settings
+from indexing import concurrency, errors, precedence, settings
 from indexing.domain import freshness, job_updates, model, ports, ranking, reasons, turns
 from indexing.telemetry import logs, metrics
 from indexing.usecases import (
@@ -149,7 +149,7 @@ class TurnRunner:
             await self._load_tasks(run)
         else:
             # While many users start, each list is stored soon, before the guilds of those that are stored.
-            with concurrency.by_age():
+            with precedence.by_age():
                 if not await self._list_guilds(run):
                     return
         if not await self._time.start(run, began_at):

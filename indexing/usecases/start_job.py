@@ -113,7 +113,7 @@ class StartJob:
         planned = model.new_job(uuid.uuid4().hex, user_id, now=now, due=due, force=force)
         created = False
         try:
-            planned = job_callers.with_caller(model.begun(planned) if begins else planned, caller)
+            planned = job_callers.with_caller(turns.begun(planned) if begins else planned, caller)
             job, created = await self._deps.jobs.create_or_join(planned)
         finally:
             if begins and not created:

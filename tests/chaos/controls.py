@@ -102,7 +102,7 @@ CONTROLS = [
         "I5",
         "A watcher that resumes after the end gets no snapshot.",
         "pages-under-change",
-        {"indexing/usecases/watch_job.py": {"if not resumes or current.state.terminal:": "if not resumes:"}},
+        {"indexing/usecases/watch_job.py": {"            if job.state.terminal:\n": "            if False:\n"}},
     ),
     Control(
         "I6",

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from indexing.domain import job_updates, model, ports
+from indexing.domain import job_updates, model, ports, turns
 from tests import clockwork, values
 from tests.contract import conftest
 
@@ -165,7 +165,7 @@ async def test_a_turn_owns_the_job_when_its_number_is_current(jobs: ports.Jobs) 
 
 async def test_a_job_is_owned_by_its_first_turn_when_it_is_stored_as_begun(jobs: ports.Jobs) -> None:
     """Which writes as one that began later does; no other first turn begins, and the second ends its rights."""
-    planned = model.begun(values.job(JOB))
+    planned = turns.begun(values.job(JOB))
 
     started = await jobs.create_or_join(planned)
     other = await jobs.begin_turn(JOB, 0, now=NOW, until=NOW + 40)

@@ -7,7 +7,7 @@ import pymongo
 import pymongo.errors
 import pytest
 
-from indexing import concurrency, settings
+from indexing import precedence, settings
 from indexing.store import operation_limit
 from tests import clockwork
 
@@ -130,9 +130,9 @@ async def test_operations_of_older_work_go_first_when_many_wait() -> None:
             await asyncio.sleep(1.0)
 
     async def work() -> None:
-        with concurrency.by_age():
+        with precedence.by_age():
             await asyncio.sleep(0.2)
-            with concurrency.by_age():
+            with precedence.by_age():
                 await asyncio.create_task(operate("older"))
         await operate("after it")
 
