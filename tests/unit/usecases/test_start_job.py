@@ -124,13 +124,13 @@ async def test_only_the_list_is_fetched_when_no_guild_is_asked_for_at_once(backe
 async def test_a_workers_turn_is_scheduled_when_a_job_is_started(
     backend: fake_backend.FakeBackend,
 ) -> None:
-    """For when the caller's wait is over: whatever happens to this process, the job goes on."""
+    """For eight seconds after the caller's wait: whatever happens to this process, the job goes on."""
     case = starter(backend)
     now = backend.clock()
 
     started = await case.start(USER, wait=2.0, immediate=4, force=False)
 
-    assert backend.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 4.0
+    assert backend.queue.waiting[turns.Turn(started.job.job_id, 1)] == now + 10.0
     await case.drain(60.0)
 
 
@@ -339,7 +339,7 @@ async def test_a_job_runs_later_when_redis_is_away_at_its_start(backend: fake_ba
 
     assert backend.discord.calls == []
     backend.queue.away = backend.events.away = False
-    backend.clock.advance(12.0 + maintenance.OVERDUE_AFTER + 0.1)
+    backend.clock.advance(18.0 + maintenance.OVERDUE_AFTER + 0.1)
     await maintenance.Sweeper(backend.deps, backend.config).sweep()
     await backend.run_all_turns()
     job = await backend.jobs.latest(USER)
@@ -474,7 +474,7 @@ async def test_the_list_is_asked_once_when_a_worker_runs_the_first_turn_for_long
 
 
 async def test_a_first_turn_that_begins_late_is_taken_over_later(backend: fake_backend.FakeBackend) -> None:
-    """It waited 1.5 of the caller's 2 s for its place: the worker comes after 5.5 s instead of 4."""
+    """It waited 1.5 of the caller's 2 s for its place: the worker comes after 11.5 s instead of 10."""
     case, limit = await starter_without_place(backend)
     asyncio.get_running_loop().call_later(1.5, limit.release, "other")
     backend.discord.latency = 3.0
@@ -482,7 +482,7 @@ async def test_a_first_turn_that_begins_late_is_taken_over_later(backend: fake_b
 
     started = await case.start(USER, wait=2.0, immediate=1, force=False)
 
-    assert backend.queue.waiting[turns.Turn(started.job.job_id, 1)] - now == pytest.approx(5.5)
+    assert backend.queue.waiting[turns.Turn(started.job.job_id, 1)] - now == pytest.approx(11.5)
     await case.drain(60.0)
 
 
