@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import redis
 
-from devstack import programs, stack, supervisor
+from devstack import programs, stack, supervisor, users
 from tests import previous_release
 from tests.chaos import links
 
@@ -136,6 +136,11 @@ class Fleet(stack.Stack):
             await asyncio.to_thread(self.stop)
             for link in self.links.values():
                 await link.close()
+
+    def put_credentials(self) -> None:
+        """Store every user's credential, through the previous release if it runs: its users came before the rollout."""
+        old = [self._programs[name].address for name in self._services if name in self.shape.old]
+        users.put_credentials((old or [self.address])[0], self.users)
 
     def redis(self) -> redis.Redis:
         """Return a connection to Redis, past the links."""
