@@ -2,10 +2,11 @@
 Start a job or join the active one, and wait briefly for first results.
 
 The first turn of a new job runs in this process, in the interactive lane, on the best few guilds. When it begins, a
-worker's turn is scheduled for the end of the caller's wait: until then workers do not compete for the user's budget.
-When the first turn ends early, it enqueues the next one itself. When this process has no place for it, a worker runs
-it, and nothing is scheduled that would overtake it and ask for the list again. A crash here loses nothing: the job
-names the moment of its next turn, and the sweeper finds it. A start that joins schedules nothing.
+worker's turn is scheduled for some seconds after the caller's wait, in case this process does not end it; until then
+workers do not compete for the user's budget. When the first turn ends early, it enqueues the next one itself. When this
+process has no place for it, a worker runs it, and nothing is scheduled that would overtake it and ask for the list
+again. A crash here loses nothing: the job names the moment of its next turn, and the sweeper finds it. A start that
+joins schedules nothing.
 """
 
 import asyncio

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import AsyncIterator, Iterator
 
 import pymongo.errors
 import pytest
@@ -65,75 +66,60 @@ async def test_commands_to_mongodb_are_measured_by_name_when_they_end(mongodb_ur
         with contextlib.suppress(pymongo.errors.OperationFailure):
             await things.update_one({"_id": 1}, {"$nonsense": {"a": 1}})
 
-    assert {name: asked(to, name) for name in ("find", "insert", "update")} == {"find": 2, "insert": 2, "update": 1}
-    failed = {name: sample(to, "indexer_mongodb_errors_total", command=name) for name in ("find", "insert", "update")}
+    assert {name: asked(to, name) for name in COMMANDS} == {"find": 2, "insert": 2, "update": 1}
+    failed = {name: sample(to, "indexer_mongodb_errors_total", command=name) for name in COMMANDS}
     assert failed == {"find": 0, "insert": 0, "update": 1}
 
 
 async def test_a_listing_costs_one_command_when_it_is_stored(mongodb_url: str) -> None:
     """Whether it is the first, brings only messages, or changes the structure; also when its lease is lost."""
-    to = registry.CollectorRegistry()
-    config = settings.MongoSettings(url=mongodb_url, database="unchanged")
-    async with database.open_database(config) as plain:
-        await plain.client.drop_database(config.database)
-    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+    async with counting(mongodb_url, "unchanged") as (db, costs):
         store = guilds.Guilds(db)
         await store.upsert_guilds([values.user_guild()], {values.GUILD})
-        costs, channel = [], values.channel(1)
+        channel = values.channel(1)
         for now, fields in ((1000.0, {}), (2000.0, {"last_message_id": 5}), (3000.0, {"name": "x"}), (3001.0, {})):
             known = (await store.get([values.GUILD]))[values.GUILD]
             fence = await store.acquire_lease(values.GUILD, now=now, until=now + 0.5, fetched_before=now)
             assert fence is not None
             rows = [dataclasses.replace(channel, **fields)]
             schedule = model.Schedule(fingerprint=freshness.fingerprint(rows))
-            before = {name: asked(to, name) for name in COMMANDS}
             listing = model.Listing(fence if fields or now < 3000 else 1, rows, now, schedule, known)
-            assert await store.store_channels(values.GUILD, listing) is (listing.fence == fence)
-            costs.append({name: asked(to, name) - count for name, count in before.items()})
+            with costs.next():
+                assert await store.store_channels(values.GUILD, listing) is (listing.fence == fence)
 
-        assert costs == [{"find": 0, "insert": 0, "update": 1}] * 4
+        assert costs.seen == [{"find": 0, "insert": 0, "update": 1}] * 4
         assert (await store.get([values.GUILD]))[values.GUILD].fetched_at == 3000.0
 
 
 async def test_a_lease_costs_one_command_unless_another_process_had_it_since(mongodb_url: str) -> None:
     """While its permit waits, each round trip counts; then the new fencing token is read first."""
-    to = registry.CollectorRegistry()
-    config = settings.MongoSettings(url=mongodb_url, database="leases")
-    async with database.open_database(config) as plain:
-        await plain.client.drop_database(config.database)
-    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+    async with counting(mongodb_url, "leases") as (db, costs):
         store, other = guilds.Guilds(db), guilds.Guilds(db)
         await store.upsert_guilds([values.user_guild()], {values.GUILD})
-        costs, fences = [], []
+        fences = []
         for now, before_it in ((1000.0, None), (2000.0, other)):
             await store.get([values.GUILD])
             if before_it is not None:
                 fences.append(await other.acquire_lease(values.GUILD, now=now, until=now, fetched_before=now))
-            before = {name: asked(to, name) for name in COMMANDS}
-            fences.append(await store.acquire_lease(values.GUILD, now=now, until=now + 0.5, fetched_before=now))
-            costs.append({name: asked(to, name) - count for name, count in before.items()})
+            with costs.next():
+                fences.append(await store.acquire_lease(values.GUILD, now=now, until=now + 0.5, fetched_before=now))
 
-        assert costs == [{"find": 0, "insert": 0, "update": 1}, {"find": 1, "insert": 0, "update": 2}]
+        assert costs.seen == [{"find": 0, "insert": 0, "update": 1}, {"find": 1, "insert": 0, "update": 2}]
         first = fences[0] or 0
         assert fences == [first, first + 1, first + 2]
 
 
 async def test_the_guilds_of_a_list_cost_two_commands_when_they_are_stored_and_returned(mongodb_url: str) -> None:
     """One when all of them are as they were; only one that has changed is read again."""
-    to = registry.CollectorRegistry()
-    config = settings.MongoSettings(url=mongodb_url, database="listed")
-    async with database.open_database(config) as plain:
-        await plain.client.drop_database(config.database)
-    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
-        store, costs = guilds.Guilds(db), []
+    async with counting(mongodb_url, "listed") as (db, costs):
+        store = guilds.Guilds(db)
         for names in (["a", "b"], ["a", "b"], ["a", "x"]):
-            before = {name: asked(to, name) for name in COMMANDS}
             rows = [values.user_guild(number, name=name) for number, name in enumerate(names, 1)]
-            found, _ = await store.upsert_guilds(rows, {1, 2})
-            costs.append({name: asked(to, name) - count for name, count in before.items()})
+            with costs.next():
+                found, _ = await store.upsert_guilds(rows, {1, 2})
             assert [found[number].name for number in (1, 2)] == names
 
-    assert costs == [
+    assert costs.seen == [
         {"find": 1, "insert": 1, "update": 0},
         {"find": 1, "insert": 0, "update": 0},
         {"find": 2, "insert": 0, "update": 1},
@@ -142,27 +128,48 @@ async def test_the_guilds_of_a_list_cost_two_commands_when_they_are_stored_and_r
 
 async def test_a_first_guild_list_costs_two_commands_when_it_is_stored(mongodb_url: str) -> None:
     """The roster is inserted; one that is there, because the process ended in between, grows by another command."""
-    to = registry.CollectorRegistry()
-    config = settings.MongoSettings(url=mongodb_url, database="rosters")
-    async with database.open_database(config) as plain:
-        await plain.client.drop_database(config.database)
-        await plain["rosters"].insert_one({"_id": 2, "guild_ids": [9]})
-    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
-        store, costs = users.Users(db, credentials.Vault((b"k" * 32,))), []
+    async with counting(mongodb_url, "rosters") as (db, costs):
+        await db["rosters"].insert_one({"_id": 2, "guild_ids": [9]})
+        store = users.Users(db, credentials.Vault((b"k" * 32,)))
         for user_id in (1, 2):
             await store.put_credential(user_id, values.credential())
             known = await store.load(user_id)
             assert known is not None
-            before = {name: asked(to, name) for name in COMMANDS}
-            assert await store.replace_guild_list(known, [values.user_guild(7)], 5.0)
-            costs.append({name: asked(to, name) - count for name, count in before.items()})
+            with costs.next():
+                assert await store.replace_guild_list(known, [values.user_guild(7)], 5.0)
         rosters = [row["guild_ids"] for row in await db["rosters"].find({}).sort("_id", 1).to_list(None)]
 
-    assert costs == [{"find": 0, "insert": 1, "update": 1}, {"find": 0, "insert": 1, "update": 2}]
+    assert costs.seen == [{"find": 0, "insert": 1, "update": 1}, {"find": 0, "insert": 1, "update": 2}]
     assert rosters == [[7], [9, 7]]
 
 
 COMMANDS = ("find", "insert", "update")
+
+
+class Costs:
+    """Counts commands by name: `seen` has those of each block."""
+
+    def __init__(self, to: registry.CollectorRegistry) -> None:
+        self._to = to
+        self.seen: list[dict[str, float]] = []
+
+    @contextlib.contextmanager
+    def next(self) -> Iterator[None]:
+        """Count the commands of a block."""
+        before = {name: asked(self._to, name) for name in COMMANDS}
+        yield
+        self.seen.append({name: asked(self._to, name) - count for name, count in before.items()})
+
+
+@contextlib.asynccontextmanager
+async def counting(url: str, name: str) -> AsyncIterator[tuple[database.Database, Costs]]:
+    """Open an empty database whose commands can be counted."""
+    to = registry.CollectorRegistry()
+    config = settings.MongoSettings(url=url, database=name)
+    async with database.open_database(config) as plain:
+        await plain.client.drop_database(name)
+    async with database.open_database(config, metrics.ServerMetrics(to)) as db:
+        yield db, Costs(to)
 
 
 def asked(to: registry.CollectorRegistry, command: str) -> float:
