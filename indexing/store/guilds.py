@@ -134,7 +134,8 @@ class Guilds:
         Only changes of what was read are written, and only guilds that others may have written are read again.
         """
         proven = await self._read_proofs()
-        before = {row["_id"]: row for row in await database.find_by_ids(self._guilds, _ids_of(guilds), HEAD)}
+        ids = [guild.guild_id for guild in guilds]
+        before = {row["_id"]: row for row in await database.find_by_ids(self._guilds, ids, HEAD)}
         new, changes, changed = [], [], []
         for guild in guilds:
             old = before.get(guild.guild_id)
@@ -151,9 +152,9 @@ class Guilds:
         for guild_id in changed:
             del before[guild_id]
         before |= {row["_id"]: row for row in new if row["_id"] in inserted}
-        if others := [guild_id for guild_id in _ids_of(guilds) if guild_id not in before]:
+        if others := [guild_id for guild_id in ids if guild_id not in before]:
             before |= {row["_id"]: row for row in await database.find_by_ids(self._guilds, others, HEAD)}
-        return self._guilds_of(before.values(), proven), set(inserted)
+        return self._guilds_of(before.values(), proven), inserted
 
     async def _write(self, changes: list[pymongo.UpdateOne]) -> None:
         if changes:
@@ -320,10 +321,6 @@ class Guilds:
     ) -> bool:
         update = {"$set": {**change, "lease_until": 0.0}} | ({"$inc": dict(more)} if more else {})
         return await self._writer.update({"_id": guild_id, "fence": fence}, update)
-
-
-def _ids_of(guilds: Collection[model.UserGuild]) -> list[int]:
-    return [guild.guild_id for guild in guilds]
 
 
 def _unread(guild_id: int, listed: database.Document, viewed_at: float | None) -> database.Document:
